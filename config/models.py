@@ -1,0 +1,245 @@
+"""Frozen models of a site: what the loader makes of TOML and CSV, and all that other packages read of it.
+
+Units are part of each name (``_s`` seconds of engine time unless said, ``_kw`` kilowatts, ``_pct`` percent). Nothing in
+here does I/O or checks: that is the loader's.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+
+class Table(enum.StrEnum):
+    """Modbus data tables."""
+
+    COIL = "coil"
+    DISCRETE = "di"
+    INPUT = "ir"
+    HOLDING = "hr"
+
+
+class RegisterType(enum.StrEnum):
+    """How registers are read as a number."""
+
+    U16 = "u16"
+    S16 = "s16"
+    U32 = "u32"
+    S32 = "s32"
+    F32 = "f32"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One point of a device: ``di:17``, ``hr:120.3`` (bit 3), ``ir:40:u32*0.1`` (type and scale)."""
+
+    table: Table
+    number: int
+    bit: int | None = None
+    type: RegisterType = RegisterType.U16
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPoints:
+    """The points of one breaker. local, op_count and power_kw are None where the device has no such point."""
+
+    pos_closed: Address
+    pos_open: Address
+    open_cmd: Address
+    close_cmd: Address
+    local: Address | None = None
+    op_count: Address | None = None
+    power_kw: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Feeder:
+    """One feeder circuit and its breaker.
+
+    tier: name of its tier, None for one that no tier sheds. critical: never shed (hospital, pump, gas). ufls_stage:
+    armed in an under-frequency relay. rated_kw: used where power is not measured. load_class is a word for reports.
+    travel_s: real seconds within which the end position must be read back.
+    """
+
+    name: str
+    device: str
+    points: BreakerPoints
+    tier: str | None
+    critical: bool
+    sheddable: bool
+    ufls_stage: int | None
+    rated_kw: float
+    group: str
+    customers: int
+    load_class: str
+    travel_s: float
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One Modbus device (RTU). All times are real seconds."""
+
+    name: str
+    host: str
+    port: int
+    unit: int
+    timeout_s: float = 1.0
+    poll_fast_s: float = 1.0
+    poll_slow_s: float = 10.0
+    backoff_min_s: float = 0.2
+    backoff_max_s: float = 10.0
+    in_flight: int = 1
+    max_block_registers: int = 125
+    max_block_bits: int = 2000
+    max_gap: int = 16
+    stale_after_s: float = 5.0
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One measured value that is not a breaker's, such as the load of the transformer."""
+
+    name: str
+    device: str
+    address: Address
+    unit: str
+    stale_after_s: float
+
+
+class BadMeasurement(enum.StrEnum):
+    """What an armed substation does when the load can't be measured: stop shedding, or hold what is shed."""
+
+    STOP = "stop"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Transformer:
+    """The watched transformer. load and ambient name measurements (kW, °C)."""
+
+    name: str
+    capacity_kw: float
+    load: str
+    ambient: str | None
+    bad_measurement: BadMeasurement
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Arm at ``arm_pct`` of capacity for ``arm_for_s``, clear at ``clear_pct`` for ``clear_for_s``."""
+
+    arm_pct: float = 98.0
+    arm_for_s: float = 60.0
+    clear_pct: float = 95.0
+    clear_for_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One tier of feeders; tiers are shed in the order of their rank (1 first)."""
+
+    name: str
+    rank: int
+    description: str
+
+
+class AfterRestart(enum.StrEnum):
+    """What happens after a restart inside a shed, once every breaker was read."""
+
+    CONTINUE = "continue"
+    CONTINUE_IF_CLEAN = "continue_if_clean"
+    WAIT_FOR_OPERATOR = "wait_for_operator"
+
+
+class Mode(enum.StrEnum):
+    """MONITOR computes and logs and writes nothing to the field; ARMED acts."""
+
+    MONITOR = "monitor"
+    ARMED = "armed"
+
+
+@dataclass(frozen=True, slots=True)
+class Shedding:
+    """The procedure's settings. Times are engine time.
+
+    cooldown_s: wait after a tier before the next. target_pct: shed until the predicted loading is at most this.
+    block_size: feeders operated in one step. command_deadline_s: a command older than this is never executed.
+    max_operations_per_hour: of one breaker. retry_failed: further attempts at a failed breaker. after_restart: policy.
+    """
+
+    mode: Mode
+    cooldown_s: float = 600.0
+    target_pct: float = 95.0
+    check_s: float = 60.0
+    block_size: int = 400
+    command_deadline_s: float = 120.0
+    max_operations_per_hour: int = 6
+    min_off_s: float = 900.0
+    max_sheds_per_hour: int = 6
+    max_shed_s: float = 14400.0
+    after_restart: AfterRestart = AfterRestart.CONTINUE_IF_CLEAN
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """Restoration in stages, each gated on measured headroom.
+
+    stable_for_s: loading at or below the trigger's clear_pct this long before the first stage. limit_pct: predicted
+    loading incl. cold-load pick-up must stay under it. stage_pct: largest stage, percent of capacity. stage_wait_s: wait
+    after each stage. abort_pct: measured loading at which the last stage is opened again.
+    """
+
+    stable_for_s: float = 900.0
+    limit_pct: float = 95.0
+    stage_pct: float = 3.0
+    stage_wait_s: float = 300.0
+    abort_pct: float = 98.0
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedClock:
+    """Engine time = origin + rate × (wall time − wall_origin). Only for simulated sites."""
+
+    rate: float
+    origin: datetime
+    wall_origin: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The daemon's own settings. Paths are absolute. require_time_sync: start procedures only with a synced clock."""
+
+    state_dir: Path
+    socket: Path
+    socket_mode: int
+    require_time_sync: bool
+    log_level: str
+    log_format: str
+    max_turns_pending: int
+    simulated_clock: SimulatedClock | None
+    programs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """All of a site. sha256 is the hash over every file that was read; warnings are sentences for people."""
+
+    name: str
+    path: Path
+    sha256: str
+    gateway: Gateway
+    transformer: Transformer
+    trigger: Trigger
+    tiers: tuple[Tier, ...]
+    shedding: Shedding
+    restoration: Restoration
+    devices: tuple[Device, ...]
+    measurements: tuple[Measurement, ...]
+    feeders: tuple[Feeder, ...]
+    warnings: tuple[str, ...]
