@@ -1,0 +1,46 @@
+"""The hash chain: pure functions from rows to bytes to a hash. Section "Hash chain" of format.md is the contract.
+
+What must stay true: the bytes of a batch are a function of its rows alone, and no two different batches have the same
+bytes (each variable part is preceded by its length). Changing anything here breaks every journal ever written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+
+from journal.rows import RecordTuple
+
+_GENESIS_TAG = b"gridlatch journal 1\n"
+_BATCH_HEAD = struct.Struct(">QQQQqI")  # batch, first_seq, last_seq, last_message_id, time_us, number of records
+_RECORD_HEAD = struct.Struct(">QqIII")  # seq, time_us, bytes of instance, of kind, of payload
+HASH_BYTES = 32
+
+
+def genesis(identity: bytes) -> bytes:
+    """The hash that stands before batch 1 of the journal with this identity (16 bytes)."""
+    return hashlib.sha256(_GENESIS_TAG + identity).digest()
+
+
+def batch_hash(
+    previous: bytes,
+    batch: int,
+    first_seq: int,
+    last_seq: int,
+    last_message_id: int,
+    time_us: int,
+    records: Sequence[RecordTuple],
+) -> bytes:
+    """SHA-256 over the previous hash, the batch's own row and its records, in the order of seq."""
+    pack = _RECORD_HEAD.pack
+    parts = [previous, _BATCH_HEAD.pack(batch, first_seq, last_seq, last_message_id, time_us, len(records))]
+    append = parts.append
+    for seq, instance, kind, record_time_us, payload in records:
+        who = instance.encode()
+        what = kind.encode()
+        append(pack(seq, record_time_us, len(who), len(what), len(payload)))
+        append(who)
+        append(what)
+        append(payload)
+    return hashlib.sha256(b"".join(parts)).digest()

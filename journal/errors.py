@@ -1,0 +1,61 @@
+"""The journal's errors, split by what the caller must do.
+
+::
+
+    JournalError            base; raised by itself for a closed journal
+     ├─ JournalNotFound     look at the path: there is no journal of ours
+     ├─ JournalLocked       stop the other daemon first (its pid is named)
+     ├─ JournalNewer        install the newer software, or restore the older file
+     ├─ JournalCorrupt      do not run on this file: audit it, restore a copy
+     ├─ BatchRefused        a defect in the caller: the batch contradicts the journal, and none of it was written
+     ├─ JournalWriteError   stop the process: nothing is accepted any more; recover by a restart
+     └─ JournalReadError    a read failed: treat it as the disk's failure, stop
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class JournalError(Exception):
+    """Base of all errors of this package."""
+
+
+class JournalNotFound(JournalError):
+    """There is no journal at this path, or the file there is not one."""
+
+
+class JournalLocked(JournalError):
+    """Another process owns the journal. ``pid`` is None if it could not be read from the lock file."""
+
+    def __init__(self, path: Path, pid: int | None) -> None:
+        self.path = path
+        self.pid = pid
+        owner = f"the process with pid {pid}" if pid is not None else "another process"
+        super().__init__(f"{path} is in use by {owner}; stop it first")
+
+
+class JournalNewer(JournalError):
+    """The file was written by newer software, of a schema that this one does not know."""
+
+    def __init__(self, path: Path, found: int, supported: int) -> None:
+        self.path = path
+        self.found = found
+        self.supported = supported
+        super().__init__(f"{path} has schema version {found}, this software knows versions up to {supported}")
+
+
+class JournalCorrupt(JournalError):
+    """The file contradicts itself; the message says where."""
+
+
+class BatchRefused(JournalError):
+    """The batch does not continue the journal (a gap in its sequence numbers). Nothing of it was written."""
+
+
+class JournalWriteError(JournalError):
+    """A write failed. Nothing of that batch is in the journal, and the journal refuses all that follows."""
+
+
+class JournalReadError(JournalError):
+    """A read failed."""

@@ -1,0 +1,260 @@
+"""The journal as the daemon holds it: opened once, owned exclusively, written batch by batch, closed once.
+
+What must stay true: one process owns the file (lock), one thread writes it, one connection checkpoints it; ``commit``
+returns only once its batch is on disk, and batches reach the disk in the order of the calls; a cancelled ``commit``
+has nevertheless written its batch whole, or not at all. After a failed write every later call for writing is refused.
+On a crash here: see format.md, "Recovery". Nothing in this file needs to be undone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+from journal import reader, recovery
+from journal.errors import JournalError, JournalNotFound, JournalReadError
+from journal.lock import OwnerLock
+from journal.rows import (
+    ActivityTuple,
+    BatchLike,
+    Head,
+    InstanceTuple,
+    JournalStats,
+    RecordTuple,
+    Recovered,
+    TimerTuple,
+    VerifyResult,
+)
+from journal.thread import SqliteThread
+from journal.verify import ChainCheck
+from journal.writer import Writer
+
+T = TypeVar("T")
+
+WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
+"""A WAL beyond this raises the alarm in ``stats``: twice what checkpoints cut it down to."""
+CLOSE_TIMEOUT_S: Final = 10.0
+"""A disk that does not answer for so long is given up when closing; what was acknowledged is on it already."""
+
+
+class Journal:
+    """An open journal. Make one by ``await Journal.open(path)``."""
+
+    def __init__(self, path: Path, lock: OwnerLock, write: SqliteThread, read: SqliteThread, writer: Writer) -> None:
+        self.path = path
+        self._wal_path = path.with_name(path.name + "-wal")
+        self._lock = lock
+        self._write = write
+        self._read = read
+        self._writer = writer
+        self._closing: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, path: Path, *, create: bool = True) -> Journal:
+        """Take ownership, migrate, check, and stand ready to continue the chain.
+
+        Raises JournalLocked, JournalNewer, JournalCorrupt, JournalNotFound (a stranger's file; or none, and not
+        ``create``), JournalError (an SQLite or file error while opening).
+        """
+        try:
+            async with contextlib.AsyncExitStack() as undo:
+                path, lock = _own(path, create)
+                undo.callback(lock.release)
+                write = await SqliteThread.open(path, read_only=False)
+                undo.push_async_callback(write.close, CLOSE_TIMEOUT_S)
+                end = await write.run(partial(recovery.prepare, path=path))
+                read = await SqliteThread.open(path, read_only=True)
+                undo.pop_all()
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(f"{path} can't be opened: {error}") from error
+        return cls(path, lock, write, read, Writer(end))
+
+    async def recover(self) -> Recovered:
+        """Everything that is live, in bulk: the state after the last committed batch."""
+        end = self._writer.end
+        return await self._reading(self._write, partial(recovery.recover, end=end))
+
+    async def commit(self, batch: BatchLike) -> None:
+        """Make the batch durable; returns once it is on disk. An empty batch writes nothing.
+
+        Cancelled, it waits for the write to end before it lets the cancellation through. Raises BatchRefused (the
+        sequence numbers don't continue; nothing changed), JournalWriteError (the journal is stopped).
+        """
+        self._writer.refuse_after_failure()
+        if not _is_empty(batch):
+            await self._writing(partial(self._writer.commit, batch=batch))
+
+    async def purge(self, instance_ids: Sequence[str]) -> list[str]:
+        """Forget those of the instances that are terminal orchestrations; returns their ids. Records always stay."""
+        return await self._writing(partial(self._writer.purge, instances=tuple(instance_ids)))
+
+    async def history(self, instance: str, first_seq: int) -> Sequence[RecordTuple]:
+        """Committed records of one instance from first_seq on, in order."""
+        return await self._reading(self._read, partial(reader.history, instance=instance, first_seq=first_seq))
+
+    async def records(
+        self, after_seq: int, limit: int = 1_000, *, instance: str | None = None, kinds: Sequence[str] | None = None
+    ) -> Sequence[RecordTuple]:
+        """Committed records after a sequence number, oldest first; at most 10,000 at once."""
+        query = partial(reader.records, after_seq=after_seq, limit=limit, instance=instance, kinds=kinds)
+        return await self._reading(self._read, query)
+
+    async def instance(self, instance: str) -> InstanceTuple | None:
+        """The committed row of one instance, terminal ones too; None if it is unknown or purged."""
+        return await self._reading(self._read, partial(reader.instance_row, instance=instance))
+
+    async def instances(
+        self,
+        *,
+        kind: str | None = None,
+        name: str | None = None,
+        statuses: Sequence[str] | None = None,
+        prefix: str | None = None,
+        created_from_us: int | None = None,
+        created_to_us: int | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Sequence[InstanceTuple]:
+        """Committed rows in the order of instance id, at most limit (and 10,000), those after the id ``after``."""
+        query = partial(
+            reader.instance_rows,
+            kind=kind,
+            name=name,
+            statuses=statuses,
+            prefix=prefix,
+            created_from_us=created_from_us,
+            created_to_us=created_to_us,
+            limit=limit,
+            after=after,
+        )
+        return await self._reading(self._read, query)
+
+    async def activities(self, limit: int = 1_000) -> Sequence[ActivityTuple]:
+        """Committed activities without a result."""
+        return await self._reading(self._read, partial(reader.activities, limit=limit))
+
+    async def timers(self, limit: int = 1_000) -> Sequence[TimerTuple]:
+        """Committed pending timers."""
+        return await self._reading(self._read, partial(reader.timers, limit=limit))
+
+    def head(self) -> Head:
+        """The end of the chain on disk."""
+        return self._writer.end.head()
+
+    async def verify(self, from_batch: int = 1, expect: Head | None = None) -> VerifyResult:
+        """Check the chain in short reads, beside running commits. See ``journal.verify`` for what it finds."""
+        start = partial(ChainCheck.start, from_batch=from_batch, expect=expect)
+        check = await self._reading(self._read, start)
+        while await self._reading(self._read, check.step):
+            pass
+        return check.result()
+
+    async def probe(self) -> None:
+        """Pass once through the writer's thread: returns when it is alive and has done all before. For a watchdog."""
+        self._writer.refuse_after_failure()
+        await self._reading(self._write, lambda _: None)
+
+    @property
+    def stats(self) -> JournalStats:
+        """Figures since the opening; the WAL's size is that of now."""
+        writer = self._writer
+        try:
+            wal_bytes = self._wal_path.stat().st_size
+        except FileNotFoundError:
+            wal_bytes = 0
+        alarm = wal_bytes > WAL_LIMIT_BYTES
+        return JournalStats(
+            writer.batches, writer.records, writer.commit_ms_last, writer.commit_ms_max, wal_bytes, alarm
+        )
+
+    async def close(self) -> None:
+        """Finish what was handed over, fold the WAL into the file, give the journal free. May be called again."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        try:
+            if self._writer.failure is None:
+                # The reader goes first, so that it holds no snapshot that the checkpoint would have to spare.
+                answered = await self._read.close(CLOSE_TIMEOUT_S)
+                checkpoint = asyncio.ensure_future(self._write.run(_checkpoint))
+                done, _ = await asyncio.wait({checkpoint}, timeout=CLOSE_TIMEOUT_S)
+                answered = bool(done) and await self._write.close(CLOSE_TIMEOUT_S) and answered
+            else:
+                # The reader goes last: the last connection to close would checkpoint, but this one can't. After a
+                # failed write the WAL must stay as it is until a reopening has read what the disk really holds.
+                answered = await self._write.close(CLOSE_TIMEOUT_S) and await self._read.close(CLOSE_TIMEOUT_S)
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"{self.path} could not be closed cleanly: {error}; nothing acknowledged is lost"
+            ) from error
+        finally:
+            self._lock.release()
+        if not answered:
+            raise JournalError(f"{self.path}: the disk did not answer for {CLOSE_TIMEOUT_S} s; given up")
+
+    async def _writing(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closing is not None:
+            raise JournalError("the journal is closed")
+        work = asyncio.ensure_future(self._write.run(function))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # The write goes on; wait for it, so that none is under way once the caller is gone. A second
+            # cancellation is let through at once. A failure is kept by the writer and meets the next commit.
+            await asyncio.wait({work})
+            if not work.cancelled():
+                work.exception()
+            raise
+
+    async def _reading(self, thread: SqliteThread, function: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closing is not None:
+            raise JournalError("the journal is closed")
+        try:
+            return await thread.run(function)
+        except sqlite3.Error as error:
+            raise JournalReadError(f"{self.path}: {error}") from error
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _is_empty(batch: BatchLike) -> bool:
+    return not (
+        batch.records
+        or batch.instances
+        or batch.instances_removed
+        or batch.messages_added
+        or batch.messages_removed
+        or batch.timers_added
+        or batch.timers_removed
+        or batch.activities_added
+        or batch.activities_removed
+    )
+
+
+def _own(path: Path, create: bool) -> tuple[Path, OwnerLock]:
+    """Lock the journal, and make its file if it is not there: not readable by others, and its name durable."""
+    path = path.resolve()  # one lock, whatever links lead here
+    if not create and not (path.is_file() and path.stat().st_size):
+        raise JournalNotFound(f"there is no journal at {path}")
+    lock = OwnerLock(path)
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError:
+        lock.release()
+        raise
+    return path, lock

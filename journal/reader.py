@@ -1,0 +1,116 @@
+"""Queries of what is committed, on a read-only connection of their own: never in the writer's way.
+
+What must stay true: each query is one short read transaction on the reader's thread, with a limit where the result
+could be large; a long read would keep the WAL from being checkpointed. The connection is opened ``mode=ro``, so that
+it can neither write nor checkpoint. Every function here runs on that thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+from journal.rows import ActivityTuple, InstanceTuple, RecordTuple
+
+MAX_ROWS: Final = 10_000
+"""No listing gives more rows at once, whatever its caller asks for; go on from the last one."""
+
+_RECORD: Final = "SELECT seq, instance, kind, time_us, payload FROM records"
+_INSTANCE: Final = (
+    "SELECT instance, kind, name, status, parent, created_us, updated_us, first_seq, state FROM instances"
+)
+_Value: TypeAlias = int | str
+
+
+def history(connection: sqlite3.Connection, instance: str, first_seq: int) -> list[RecordTuple]:
+    """All records of an instance from first_seq on. Not limited: it is bounded by what an instance may do."""
+    return connection.execute(
+        f"{_RECORD} WHERE instance = ? AND seq >= ? ORDER BY seq", (instance, first_seq)
+    ).fetchall()
+
+
+def records(
+    connection: sqlite3.Connection,
+    after_seq: int,
+    limit: int,
+    instance: str | None,
+    kinds: Sequence[str] | None,
+) -> list[RecordTuple]:
+    """Records after a sequence number, oldest first, of one instance or all, of some kinds or all."""
+    where = ["seq > ?"]
+    values: list[_Value] = [after_seq]
+    if instance is not None:
+        where.append("instance = ?")
+        values.append(instance)
+    if kinds is not None:
+        where.append(f"kind IN ({_marks(kinds)})")
+        values.extend(kinds)
+    values.append(min(limit, MAX_ROWS))
+    return connection.execute(f"{_RECORD} WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?", values).fetchall()
+
+
+def instance_row(connection: sqlite3.Connection, instance: str) -> InstanceTuple | None:
+    """The row of one instance, terminal ones too."""
+    row: InstanceTuple | None = connection.execute(f"{_INSTANCE} WHERE instance = ?", (instance,)).fetchone()
+    return row
+
+
+def instance_rows(
+    connection: sqlite3.Connection,
+    kind: str | None,
+    name: str | None,
+    statuses: Sequence[str] | None,
+    prefix: str | None,
+    created_from_us: int | None,
+    created_to_us: int | None,
+    limit: int,
+    after: str | None,
+) -> list[InstanceTuple]:
+    """Rows in the order of instance id; None means no such condition. Both ends of the creation time are included."""
+    conditions: list[tuple[str, _Value | None]] = [
+        ("kind = ?", kind),
+        ("name = ?", name),
+        ("instance >= ?", prefix),
+        ("instance < ?", _after_prefix(prefix) if prefix else None),
+        ("created_us >= ?", created_from_us),
+        ("created_us <= ?", created_to_us),
+        ("instance > ?", after),
+    ]
+    where = [condition for condition, value in conditions if value is not None]
+    values = [value for _, value in conditions if value is not None]
+    if statuses is not None:
+        where.append(f"status IN ({_marks(statuses)})")
+        values.extend(statuses)
+    values.append(min(limit, MAX_ROWS))
+    clause = f" WHERE {' AND '.join(where)}" if where else ""
+    return connection.execute(f"{_INSTANCE}{clause} ORDER BY instance LIMIT ?", values).fetchall()
+
+
+def activities(connection: sqlite3.Connection, limit: int) -> list[ActivityTuple]:
+    """Activities without a result, in the order of instance and task."""
+    return connection.execute(
+        "SELECT instance, task_id, payload FROM activities ORDER BY instance, task_id LIMIT ?",
+        (min(limit, MAX_ROWS),),
+    ).fetchall()
+
+
+def timers(connection: sqlite3.Connection, limit: int) -> list[tuple[str, int, int, bytes]]:
+    """Pending timers, in the order of instance and task."""
+    return connection.execute(
+        "SELECT instance, task_id, due_us, payload FROM timers ORDER BY instance, task_id LIMIT ?",
+        (min(limit, MAX_ROWS),),
+    ).fetchall()
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ",".join("?" * len(values))
+
+
+def _after_prefix(prefix: str) -> str | None:
+    """The smallest text greater than every text with this prefix (SQLite compares UTF-8, hence code points)."""
+    kept = prefix.rstrip("\U0010ffff")
+    if not kept:
+        return None
+    following = ord(kept[-1]) + 1
+    return kept[:-1] + chr(0xE000 if following == 0xD800 else following)

@@ -1,0 +1,121 @@
+"""From a file to a journal that can be continued: settings, schema, integrity, the end of the chain, what is live.
+
+What must stay true: the settings are in force before the first write; nothing of a file that is refused (newer,
+corrupt, a stranger's) is changed; the cost of a recovery follows what is live and the size of the chain's tail, never
+the length of the log. On a crash here: nothing was changed but a migration, which is one transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from journal import schema
+from journal.chain import genesis
+from journal.errors import JournalCorrupt, JournalError
+from journal.rows import Recovered
+from journal.verify import ChainCheck
+from journal.writer import ChainEnd
+
+TAIL_BATCHES: Final = 64
+TAIL_RECORDS: Final = 20_000
+"""The tail that is checked at each start: so many batches, but no further back once so many records are reached."""
+FULL_CHECK_BYTES: Final = 256 * 1024 * 1024
+"""Up to this size SQLite's quick_check reads the whole file (0.5 s); of larger ones, all tables but the log."""
+AUTOCHECKPOINT_PAGES: Final = 4_096
+JOURNAL_SIZE_LIMIT_BYTES: Final = 32 * 1024 * 1024
+
+_LIVE_TABLES: Final = ("journal", "batches", "instances", "timers", "activities", "messages")
+_SETTINGS: Final = (
+    "PRAGMA synchronous = FULL",  # first: a switch to WAL under a lesser setting would not be durable itself
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA secure_delete = OFF",  # Debian's default is ON: zeroing deleted rows wears flash for nothing
+    "PRAGMA temp_store = MEMORY",
+    f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT_BYTES}",
+    f"PRAGMA wal_autocheckpoint = {AUTOCHECKPOINT_PAGES}",
+)
+LIVE_INSTANCES: Final = (
+    "SELECT instance, kind, name, status, parent, created_us, updated_us, first_seq, state FROM instances"
+    " WHERE kind = 'entity' OR status NOT IN ('Completed', 'Failed', 'Terminated')"
+)
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> ChainEnd:
+    """Make the open file ready for its only writer. Raises JournalNewer, JournalNotFound, JournalCorrupt."""
+    try:
+        for setting in _SETTINGS:
+            connection.execute(setting)
+        version = schema.version_of(connection, path)
+        mode = connection.execute("PRAGMA journal_mode = wal").fetchone()[0]
+        synchronous = connection.execute("PRAGMA synchronous").fetchone()[0]
+        if mode != "wal" or synchronous != 2:
+            raise JournalError(
+                f"{path}: this file system allows no WAL (journal_mode={mode}, synchronous={synchronous})"
+            )
+        if version:
+            _quick_check(connection, path)
+        if schema.migrate(connection, version):
+            # The tables must not live in the WAL alone: a lost WAL would make the journal look new.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return _chain_end(connection, path)
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorname", "") in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
+            raise JournalCorrupt(f"{path}: {error}") from error
+        raise
+
+
+def recover(connection: sqlite3.Connection, end: ChainEnd) -> Recovered:
+    """Everything that is live, in bulk."""
+    return Recovered(
+        last_seq=end.seq,
+        last_message_id=end.last_message_id,
+        last_time_us=end.time_us,
+        instances=connection.execute(LIVE_INSTANCES).fetchall(),
+        messages=connection.execute("SELECT message_id, target, payload FROM messages ORDER BY message_id").fetchall(),
+        timers=connection.execute(
+            "SELECT instance, task_id, due_us, payload FROM timers ORDER BY instance, task_id"
+        ).fetchall(),
+        activities=connection.execute(
+            "SELECT instance, task_id, payload FROM activities ORDER BY instance, task_id"
+        ).fetchall(),
+    )
+
+
+def _quick_check(connection: sqlite3.Connection, path: Path) -> None:
+    small = path.stat().st_size <= FULL_CHECK_BYTES
+    checks = ["PRAGMA quick_check(5)"] if small else [f"PRAGMA quick_check('{table}')" for table in _LIVE_TABLES]
+    for check in checks:
+        complaints = [str(row[0]) for row in connection.execute(check)]
+        if complaints != ["ok"]:
+            raise JournalCorrupt(f"{path}: SQLite's own check found: {'; '.join(complaints[:5])}")
+
+
+def _chain_end(connection: sqlite3.Connection, path: Path) -> ChainEnd:
+    """The end of the chain, once its tail has been checked."""
+    tail = connection.execute(
+        "SELECT batch, last_seq FROM batches ORDER BY batch DESC LIMIT ?", (TAIL_BATCHES + 1,)
+    ).fetchall()
+    check = ChainCheck.start(connection, _first_of_tail(tail))
+    while check.step(connection):
+        pass
+    result = check.result()
+    if not result.ok:
+        raise JournalCorrupt(f"{path}: batch {result.first_bad_batch}: {result.reason}")
+    row = connection.execute(
+        "SELECT batch, last_seq, last_message_id, time_us, hash FROM batches ORDER BY batch DESC LIMIT 1"
+    ).fetchone()
+    if row is None:
+        identity = connection.execute("SELECT identity FROM journal").fetchone()[0]
+        return ChainEnd(0, 0, 0, 0, genesis(identity))
+    return ChainEnd(*row)
+
+
+def _first_of_tail(tail: Sequence[tuple[int, int]]) -> int:
+    """Where to begin, of (batch, last_seq) of the last batches, newest first: at least at the newest."""
+    if not tail:
+        return 1
+    before = [*tail[1:], (0, 0)] if tail[-1][0] == 1 else tail[1:]
+    near = [batch for batch, last_seq in before if tail[0][1] - last_seq <= TAIL_RECORDS]
+    return (near[-1] if near else tail[0][0] - 1) + 1

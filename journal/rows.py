@@ -1,0 +1,108 @@
+"""The shapes that cross the journal's border: plain tuples in a fixed field order, and small frozen results.
+
+What must stay true: the field order of the tuples is the column order of ``schema.sql``. Nothing here does I/O.
+All times are microseconds since the Unix epoch, given by the caller: the journal never asks a clock for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+RecordTuple: TypeAlias = tuple[int, str, str, int, bytes]
+"""seq, instance, kind, time_us, payload"""
+InstanceTuple: TypeAlias = tuple[str, str, str, str, str, int, int, int, bytes]
+"""instance, kind, name, status, parent, created_us, updated_us, first_seq, state"""
+TimerTuple: TypeAlias = tuple[str, int, int, bytes]
+"""instance, task_id, due_us, payload"""
+ActivityTuple: TypeAlias = tuple[str, int, bytes]
+"""instance, task_id, payload"""
+MessageTuple: TypeAlias = tuple[int, str, bytes]
+"""message_id, target, payload"""
+
+ENTITY = "entity"
+"""The kind of an instance that lives for ever: it is recovered whatever its status is."""
+TERMINAL_STATUSES = ("Completed", "Failed", "Terminated")
+"""The statuses of orchestrations that are not recovered. schema.sql spells them out in an index."""
+
+
+class BatchLike(Protocol):
+    """What ``Journal.commit`` reads of a batch. Removals are applied before additions."""
+
+    @property
+    def time_us(self) -> int: ...
+    @property
+    def records(self) -> Sequence[RecordTuple]: ...
+    @property
+    def instances(self) -> Mapping[str, InstanceTuple]: ...
+    @property
+    def instances_removed(self) -> AbstractSet[str]: ...
+    @property
+    def messages_added(self) -> Mapping[int, MessageTuple]: ...
+    @property
+    def messages_removed(self) -> AbstractSet[int]: ...
+    @property
+    def timers_added(self) -> Mapping[tuple[str, int], TimerTuple]: ...
+    @property
+    def timers_removed(self) -> AbstractSet[tuple[str, int]]: ...
+    @property
+    def activities_added(self) -> Mapping[tuple[str, int], ActivityTuple]: ...
+    @property
+    def activities_removed(self) -> AbstractSet[tuple[str, int]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the chain ends. Sent out of the machine, it is the witness against a cut or rewritten journal."""
+
+    batch: int
+    """Number of the last batch; 0 in an empty journal."""
+    seq: int
+    """Sequence number of the last record; 0 if there is none."""
+    hash_hex: str
+    """SHA-256 of the last batch; in an empty journal the genesis hash."""
+    time_us: int
+    """The highest time that the journal has seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a journal holds when it is opened. Instances: all entities, and all orchestrations that are not terminal."""
+
+    last_seq: int
+    last_message_id: int
+    last_time_us: int
+    instances: Sequence[InstanceTuple]
+    messages: Sequence[MessageTuple]
+    timers: Sequence[TimerTuple]
+    activities: Sequence[ActivityTuple]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """Outcome of a check of the chain. When it failed, ``first_bad_batch`` and ``reason`` say where and why."""
+
+    ok: bool
+    batches: int
+    """Batches found good."""
+    records: int
+    """Records found good."""
+    head: Head
+    """The last good batch."""
+    first_bad_batch: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalStats:
+    """Figures since the journal was opened. Sizes in bytes, durations in milliseconds."""
+
+    batches: int
+    records: int
+    commit_ms_last: float
+    commit_ms_max: float
+    wal_bytes: int
+    wal_alarm: bool
+    """The write-ahead log exceeds its limit: some reader keeps it from being checkpointed, or the disk is ill."""

@@ -1,0 +1,67 @@
+-- The journal's tables at the current schema version: the sum of all files in migrations/, for the reader.
+-- A journal is made by running the migrations; a test holds that both lead to the same tables.
+-- The format and its promises are described in format.md.
+
+-- One row: who this journal is. The identity seeds the hash chain, so that batches of two journals can't be swapped.
+CREATE TABLE journal (
+  id          INTEGER PRIMARY KEY CHECK (id = 1),
+  identity    BLOB NOT NULL CHECK (length(identity) = 16)
+) STRICT;
+
+-- Append-only. seq counts from 1 without gaps.
+CREATE TABLE records (
+  seq         INTEGER PRIMARY KEY,
+  instance    TEXT NOT NULL,
+  kind        TEXT NOT NULL,
+  time_us     INTEGER NOT NULL,
+  payload     BLOB NOT NULL
+) STRICT;
+CREATE INDEX records_by_instance ON records (instance, seq);
+
+-- Append-only, one row for each commit. A batch without records has last_seq = first_seq - 1.
+CREATE TABLE batches (
+  batch           INTEGER PRIMARY KEY,
+  first_seq       INTEGER NOT NULL,
+  last_seq        INTEGER NOT NULL CHECK (last_seq >= first_seq - 1),
+  last_message_id INTEGER NOT NULL,
+  time_us         INTEGER NOT NULL,
+  prev_hash       BLOB NOT NULL CHECK (length(prev_hash) = 32),
+  hash            BLOB NOT NULL CHECK (length(hash) = 32)
+) STRICT;
+
+-- Projections: what is true after the last batch.
+CREATE TABLE instances (
+  instance    TEXT NOT NULL PRIMARY KEY,
+  kind        TEXT NOT NULL,
+  name        TEXT NOT NULL,
+  status      TEXT NOT NULL,
+  parent      TEXT NOT NULL,
+  created_us  INTEGER NOT NULL,
+  updated_us  INTEGER NOT NULL,
+  first_seq   INTEGER NOT NULL,
+  state       BLOB NOT NULL
+) STRICT;
+-- What a recovery reads; its cost follows what is live, not what has ever been.
+CREATE INDEX instances_live ON instances (kind)
+  WHERE kind = 'entity' OR status NOT IN ('Completed', 'Failed', 'Terminated');
+
+CREATE TABLE timers (
+  instance    TEXT NOT NULL,
+  task_id     INTEGER NOT NULL,
+  due_us      INTEGER NOT NULL,
+  payload     BLOB NOT NULL,
+  PRIMARY KEY (instance, task_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE activities (
+  instance    TEXT NOT NULL,
+  task_id     INTEGER NOT NULL,
+  payload     BLOB NOT NULL,
+  PRIMARY KEY (instance, task_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE messages (
+  message_id  INTEGER PRIMARY KEY,
+  target      TEXT NOT NULL,
+  payload     BLOB NOT NULL
+) STRICT;

@@ -1,0 +1,69 @@
+"""One SQLite connection on the one thread that may touch it.
+
+aiosqlite hands each call to the connection's thread; a hop costs some 80 µs, more than the statement itself. So whole
+transactions are handed over as one function. That needs ``Connection._execute``, which aiosqlite keeps to itself;
+this file is the only one that uses it, and says so at import if a later version has no such thing.
+
+What must stay true: functions run one after the other, in the order in which ``run`` was called. A cancelled caller
+does not stop its function. On a crash here: the thread dies with the process; it is a daemon thread, so that a
+forgotten or hanging connection can't keep the process from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar, cast
+
+import aiosqlite
+
+from journal.errors import JournalError
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_S: Final = 5.0
+"""How long SQLite waits for a stranger's lock (a person with the sqlite3 shell) before the journal gives up."""
+CACHED_STATEMENTS: Final = 256
+
+if not callable(getattr(aiosqlite.Connection, "_execute", None)):
+    raise ImportError(
+        f"aiosqlite {aiosqlite.__version__} has no Connection._execute, by which the journal hands a whole batch to "
+        "the connection's thread; install aiosqlite 0.22"
+    )
+
+
+class SqliteThread:
+    """A connection and its thread. ``run`` is the only door."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    async def open(cls, path: Path, *, read_only: bool) -> SqliteThread:
+        """Connect to an existing file; raises sqlite3.Error. Autocommit: only explicit BEGINs begin a transaction."""
+        uri = f"{path.as_uri()}?mode={'ro' if read_only else 'rw'}"
+        connection = aiosqlite.connect(
+            uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, cached_statements=CACHED_STATEMENTS
+        )
+        connection._thread.daemon = True
+        return cls(await connection)
+
+    async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Call ``function(connection)`` on the thread, after all that was handed over before; its errors come back."""
+        try:
+            raw = self._connection._conn
+        except ValueError:
+            raise JournalError("the journal is closed") from None
+        return cast(T, await self._connection._execute(function, raw))  # type: ignore[no-untyped-call]
+
+    async def close(self, timeout_s: float) -> bool:
+        """Close after all that was handed over before. False if that took longer than timeout_s: it is abandoned."""
+        closing = asyncio.ensure_future(self._connection.close())
+        done, _ = await asyncio.wait({closing}, timeout=timeout_s)
+        if not done:
+            closing.cancel()
+            return False
+        closing.result()
+        return True

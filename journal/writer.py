@@ -1,0 +1,192 @@
+"""The only code that changes a journal: one batch, one transaction. Runs on the connection's thread, never elsewhere.
+
+What must stay true: ``chain`` describes exactly what is committed; it moves only after COMMIT has returned, and then
+the batch is on disk (``synchronous=FULL``). After any failure nothing more is written (fail stop): after a failed
+fsync nobody knows what is on the disk, and only a reopening finds out. On a crash here: the transaction is gone, the
+file shows the batch before; after COMMIT it shows the batch, whether or not anyone was told.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from journal.bulk import BulkStatement
+from journal.chain import batch_hash
+from journal.errors import BatchRefused, JournalWriteError
+from journal.rows import ENTITY, TERMINAL_STATUSES, BatchLike, Head, RecordTuple
+
+
+@dataclass(frozen=True, slots=True)
+class ChainEnd:
+    """What the next batch continues."""
+
+    batch: int
+    seq: int
+    last_message_id: int
+    time_us: int
+    hash: bytes
+
+    def head(self) -> Head:
+        """The same as people see it."""
+        return Head(self.batch, self.seq, self.hash.hex(), self.time_us)
+
+
+_REMOVE_INSTANCES: Final = BulkStatement("DELETE FROM instances WHERE instance IN (", 1, ")")
+_REMOVE_TIMERS: Final = BulkStatement("DELETE FROM timers WHERE (instance, task_id) IN (", 2, ")")
+_REMOVE_ACTIVITIES: Final = BulkStatement("DELETE FROM activities WHERE (instance, task_id) IN (", 2, ")")
+_REMOVE_MESSAGES: Final = BulkStatement("DELETE FROM messages WHERE message_id IN (", 1, ")")
+_ADD_RECORDS: Final = BulkStatement("INSERT INTO records (seq, instance, kind, time_us, payload)", 5)
+_ADD_TIMERS: Final = BulkStatement("REPLACE INTO timers (instance, task_id, due_us, payload)", 4)
+_ADD_ACTIVITIES: Final = BulkStatement("REPLACE INTO activities (instance, task_id, payload)", 3)
+_ADD_MESSAGES: Final = BulkStatement("REPLACE INTO messages (message_id, target, payload)", 3)
+_ADD_INSTANCES: Final = BulkStatement(
+    "INSERT INTO instances (instance, kind, name, status, parent, created_us, updated_us, first_seq, state)",
+    9,
+    " ON CONFLICT (instance) DO UPDATE SET kind = excluded.kind, name = excluded.name, status = excluded.status,"
+    " parent = excluded.parent, created_us = excluded.created_us, updated_us = excluded.updated_us,"
+    " first_seq = excluded.first_seq, state = excluded.state",
+)
+_ADD_BATCH: Final = (
+    "INSERT INTO batches (batch, first_seq, last_seq, last_message_id, time_us, prev_hash, hash)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_PURGEABLE: Final = "SELECT instance FROM instances WHERE instance = ? AND kind <> ? AND status IN (?, ?, ?)"
+_PURGE: Final = (
+    "DELETE FROM timers WHERE instance = ?",
+    "DELETE FROM activities WHERE instance = ?",
+    "DELETE FROM instances WHERE instance = ?",
+)
+
+
+class Writer:
+    """Applies batches. Every method runs on the connection's thread; the properties may be read anywhere."""
+
+    def __init__(self, end: ChainEnd) -> None:
+        self.end = end
+        self.failure: JournalWriteError | None = None
+        self.batches = 0
+        self.records = 0
+        self.commit_ms_last = 0.0
+        self.commit_ms_max = 0.0
+
+    def commit(self, connection: sqlite3.Connection, batch: BatchLike) -> None:
+        """One transaction. Raises BatchRefused (nothing changed) or JournalWriteError (nothing more is accepted)."""
+        self.refuse_after_failure()
+        started_ns = time.perf_counter_ns()
+        records = batch.records
+        self._check_order(records)
+        try:
+            following = self._next_end(batch, records)
+            connection.execute("BEGIN IMMEDIATE")
+            _remove(connection, batch)
+            _add(connection, batch)
+            connection.execute(
+                _ADD_BATCH,
+                (
+                    following.batch,
+                    self.end.seq + 1,
+                    following.seq,
+                    following.last_message_id,
+                    following.time_us,
+                    self.end.hash,
+                    following.hash,
+                ),
+            )
+            connection.execute("COMMIT")
+        except BaseException as error:  # whatever it was: no half transaction stays open, and nothing follows
+            raise self._fail(connection, f"batch {self.end.batch + 1}", error) from error
+        self.end = following
+        self.batches += 1
+        self.records += len(records)
+        self.commit_ms_last = (time.perf_counter_ns() - started_ns) / 1e6
+        self.commit_ms_max = max(self.commit_ms_max, self.commit_ms_last)
+
+    def purge(self, connection: sqlite3.Connection, instances: Sequence[str]) -> list[str]:
+        """Remove what is known of those of the instances that are terminal; returns them. Records stay."""
+        self.refuse_after_failure()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            removed = [
+                instance
+                for instance in dict.fromkeys(instances)
+                if connection.execute(_PURGEABLE, (instance, ENTITY, *TERMINAL_STATUSES)).fetchone()
+            ]
+            for instance in removed:
+                for sql in _PURGE:
+                    connection.execute(sql, (instance,))
+            connection.execute("COMMIT")
+        except BaseException as error:  # as in commit
+            raise self._fail(connection, "a purge", error) from error
+        return removed
+
+    def refuse_after_failure(self) -> None:
+        """Raise the error that stopped the journal, if one did."""
+        if self.failure is not None:
+            raise JournalWriteError(f"the journal stopped earlier: {self.failure}")
+
+    def _check_order(self, records: Sequence[RecordTuple]) -> None:
+        expected = self.end.seq + 1
+        for record in records:
+            if record[0] != expected:
+                raise BatchRefused(f"record {record[0]} ({record[1]} {record[2]}) where {expected} must follow")
+            expected += 1
+
+    def _next_end(self, batch: BatchLike, records: Sequence[RecordTuple]) -> ChainEnd:
+        number = self.end.batch + 1
+        last_seq = self.end.seq + len(records)
+        time_us = max(self.end.time_us, batch.time_us, max((record[3] for record in records), default=0))
+        message_id = max(
+            self.end.last_message_id, max(batch.messages_added, default=0), max(batch.messages_removed, default=0)
+        )
+        digest = batch_hash(self.end.hash, number, self.end.seq + 1, last_seq, message_id, time_us, records)
+        return ChainEnd(number, last_seq, message_id, time_us, digest)
+
+    def _fail(self, connection: sqlite3.Connection, what: str, error: BaseException) -> JournalWriteError:
+        reason = explain(error)
+        try:
+            if connection.in_transaction:  # SQLite rolls back by itself after some errors
+                connection.execute("ROLLBACK")
+        except sqlite3.Error as second:
+            reason += f"; the roll-back failed too: {second}"
+        self.failure = JournalWriteError(f"{what} could not be written: {reason}")
+        return self.failure
+
+
+def explain(error: BaseException) -> str:
+    """The error in words that an operator can act on."""
+    name = getattr(error, "sqlite_errorname", "") or type(error).__name__
+    match name:
+        case "SQLITE_FULL":
+            return f"disk full ({error})"
+        case "SQLITE_BUSY":
+            return f"another program holds the database open for writing ({error})"
+        case _:
+            return f"{name}: {error}"
+
+
+def _remove(connection: sqlite3.Connection, batch: BatchLike) -> None:
+    if batch.instances_removed:
+        _REMOVE_INSTANCES.run(connection, [(instance,) for instance in batch.instances_removed])
+    if batch.timers_removed:
+        _REMOVE_TIMERS.run(connection, list(batch.timers_removed))
+    if batch.activities_removed:
+        _REMOVE_ACTIVITIES.run(connection, list(batch.activities_removed))
+    if batch.messages_removed:
+        _REMOVE_MESSAGES.run(connection, [(message_id,) for message_id in batch.messages_removed])
+
+
+def _add(connection: sqlite3.Connection, batch: BatchLike) -> None:
+    if batch.records:
+        _ADD_RECORDS.run(connection, batch.records)
+    if batch.instances:
+        _ADD_INSTANCES.run(connection, list(batch.instances.values()))
+    if batch.timers_added:
+        _ADD_TIMERS.run(connection, list(batch.timers_added.values()))
+    if batch.activities_added:
+        _ADD_ACTIVITIES.run(connection, list(batch.activities_added.values()))
+    if batch.messages_added:
+        _ADD_MESSAGES.run(connection, list(batch.messages_added.values()))
