@@ -1,0 +1,191 @@
+"""Writes a whole site into a folder: ``site.toml``, three CSV files and ``simulator.toml``, for any number of RTUs.
+
+The same arguments and seed give the same files. The capacity of the transformer is set so that the reference peak of the
+heatwave is ``peak_pct`` of it. Files that exist already are overwritten; nothing else in the folder is touched.
+
+Point map of an RTU with n breakers (i = 0 … n-1):
+
+    discrete inputs   2i closed (52a), 2i+1 open (52b), 2n+i local
+    coils             2i open, 2i+1 close (pulses)
+    input registers   i power (u16, 0.1 kW), n+i operation counter (u16)
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from simulators.classes import load_class
+from simulators.site import DEFAULT_PEAK_PCT
+
+SUBURBS = (
+    "Brunswick", "Coburg", "Fitzroy", "Carlton", "Preston", "Reservoir", "Thornbury", "Northcote", "Kew", "Hawthorn",
+    "Camberwell", "Richmond", "StKilda", "Caulfield", "Malvern", "Footscray", "Sunshine", "Essendon", "Keilor", "Altona",
+)  # fmt: skip
+TIERS = (
+    ("Tier1", 1, "EV chargers and pool pumps"),
+    ("Tier2", 2, "Comfort and commercial cooling"),
+    ("Tier3", 3, "Residential"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of feeder: how often it occurs, its size (kW: mean, spread), and its customers."""
+
+    share: float
+    load_class: str
+    tier: str
+    mean_kw: float
+    spread_kw: float
+    customers: tuple[int, int]
+    critical: bool = False
+
+
+KINDS = (
+    Kind(0.10, "ev", "Tier1", 7.2, 0.0, (1, 1)),
+    Kind(0.15, "pool", "Tier1", 1.4, 0.3, (1, 1)),
+    Kind(0.35, "cooling", "Tier2", 15.0, 4.0, (1, 4)),
+    Kind(0.25, "residential", "Tier3", 16.0, 4.0, (2, 6)),
+    Kind(0.03, "hospital", "", 35.0, 8.0, (1, 1), critical=True),
+    Kind(0.04, "pumping", "", 25.0, 6.0, (1, 1), critical=True),
+    Kind(0.08, "industrial", "", 22.0, 7.0, (1, 3)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to generate. rate None: a site in real time. origin: simulated time at wall_origin."""
+
+    rtus: int = 120
+    breakers: int = 100
+    port: int = 15020
+    first_host: str = "127.0.1.1"
+    rate: float | None = None
+    origin: datetime | None = None
+    wall_origin: datetime | None = None
+    seed: int = 1
+    peak_pct: float = DEFAULT_PEAK_PCT
+    name: str = "Heatwave"
+    mode: str = "armed"
+    arm_for_s: float = 60.0
+    cooldown_s: float = 600.0
+
+
+DEFAULT_ORIGIN = datetime.fromisoformat("2014-01-16T12:00:00+11:00")
+
+
+def generate(folder: Path, plan: Plan) -> None:
+    """Write the site. Raises ValueError for a plan that can't be, OSError if the folder can't be written."""
+    if not 1 <= plan.rtus <= 10_000 or not 1 <= plan.breakers <= 1000:
+        raise ValueError("1 to 10000 RTUs and 1 to 1000 breakers each")
+    folder.mkdir(parents=True, exist_ok=True)
+    feeders = list(_feeders(plan))
+    peak_kw = sum(float(str(f["rated_kw"])) * load_class(str(f["load_class"])).coincidence for f in feeders)
+    _csv(folder / "devices.csv", _devices(plan))
+    _csv(folder / "feeders.csv", feeders)
+    _csv(folder / "measurements.csv", _measurements())
+    capacity_kw = round(peak_kw * 100.0 / plan.peak_pct, 1)
+    (folder / "site.toml").write_text(_site_toml(plan, capacity_kw), encoding="utf-8")
+    (folder / "simulator.toml").write_text(
+        f"# Read by the simulator alone.\nseed = {plan.seed}\n\n[load]\npeak_pct = {plan.peak_pct}\n", encoding="utf-8"
+    )
+
+
+def host(first_host: str, index: int) -> str:
+    """The index-th address after first_host; last parts run from 1 to 250."""
+    a, b, c, d = (int(part) for part in first_host.split("."))
+    offset = d - 1 + index
+    return f"{a}.{b}.{c + offset // 250}.{offset % 250 + 1}"
+
+
+def _devices(plan: Plan) -> Iterable[dict[str, object]]:
+    for i in range(plan.rtus):
+        yield {"name": f"RTU{i + 1:03d}", "host": host(plan.first_host, i), "port": plan.port, "unit": 1}
+    yield {"name": "TX", "host": host(plan.first_host, plan.rtus), "port": plan.port, "unit": 1}
+
+
+def _measurements() -> Iterable[dict[str, object]]:
+    row = {"device": "TX", "stale_after_s": 15}
+    yield {"name": "load_kw", "address": "ir:0:u32*0.1", "unit": "kW", **row}
+    yield {"name": "ambient_c", "address": "ir:2:s16*0.1", "unit": "°C", **row}
+
+
+def _feeders(plan: Plan) -> Iterable[dict[str, object]]:
+    rng = random.Random(f"{plan.seed}:feeders")
+    kinds = _deal(plan.rtus * plan.breakers, rng)
+    n = plan.breakers
+    for index, kind in enumerate(kinds):
+        rtu, i = divmod(index, n)
+        low = kind.mean_kw - 2 * kind.spread_kw
+        rated_kw = kind.mean_kw if not kind.spread_kw else max(low, rng.gauss(kind.mean_kw, kind.spread_kw))
+        yield {
+            "name": f"F{rtu + 1:03d}-{i + 1:03d}",
+            "device": f"RTU{rtu + 1:03d}",
+            "tier": kind.tier,
+            "critical": "yes" if kind.critical else "no",
+            "sheddable": "yes" if kind.tier else "no",
+            "ufls_stage": "1" if kind.load_class == "industrial" and rng.random() < 0.25 else "",
+            "rated_kw": f"{rated_kw:.1f}",
+            "group": SUBURBS[rtu * len(SUBURBS) // plan.rtus],
+            "customers": rng.randint(*kind.customers),
+            "load_class": kind.load_class,
+            "travel_s": 3,
+            "pos_closed": f"di:{2 * i}",
+            "pos_open": f"di:{2 * i + 1}",
+            "open_cmd": f"coil:{2 * i}",
+            "close_cmd": f"coil:{2 * i + 1}",
+            "local": f"di:{2 * n + i}",
+            "op_count": f"ir:{n + i}",
+            "power_kw": f"ir:{i}:u16*0.1",
+        }
+
+
+def _deal(count: int, rng: random.Random) -> list[Kind]:
+    """Kinds in their shares, to the nearest whole feeder, shuffled."""
+    kinds: list[Kind] = []
+    total = 0.0
+    for kind in KINDS:
+        total += kind.share
+        kinds += [kind] * (round(total * count) - len(kinds))
+    rng.shuffle(kinds)
+    return kinds
+
+
+def _csv(path: Path, rows: Iterable[dict[str, object]]) -> None:
+    rows = list(rows)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _site_toml(plan: Plan, capacity_kw: float) -> str:
+    template = (Path(__file__).parent / "data" / "site.toml.template").read_text(encoding="utf-8")
+    tiers = "\n".join(
+        f'[[tier]]\nname = "{name}"\nrank = {rank}\ndescription = "{text}"\n' for name, rank, text in TIERS
+    )
+    return template.format(
+        name=plan.name,
+        clock=_clock_toml(plan),
+        capacity_kw=capacity_kw,
+        arm_for_s=plan.arm_for_s,
+        cooldown_s=plan.cooldown_s,
+        mode=plan.mode,
+        tiers=tiers,
+    )
+
+
+def _clock_toml(plan: Plan) -> str:
+    if plan.rate is None:
+        return ""
+    origin = plan.origin or DEFAULT_ORIGIN
+    wall_origin = plan.wall_origin or datetime.now(UTC)
+    return (
+        f"\n[gateway.simulated_clock]\nrate = {float(plan.rate)}\n"
+        f"origin = {origin.isoformat()}\nwall_origin = {wall_origin.isoformat(timespec='milliseconds')}\n"
+    )
