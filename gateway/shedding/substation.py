@@ -1,0 +1,142 @@
+"""The substation and its transformer: mode, stress, and the one procedure that may run at a time.
+
+Theory of operation
+===================
+The transformer entity keeps whether its loading is *armed* or *cleared* (``trigger.py`` decides; only changes come
+here) and signals the substation. The substation starts the procedure when all of this holds: stress is on, the mode is
+armed, nothing runs, the station is not held after a restart, and fewer than ``max_sheds_per_hour`` were started within
+the last hour. It looks again whenever one of these changes, and when it is asked to (``evaluate``), since an hour
+passes silently.
+
+A procedure that was started by hand must *claim* the station first and is refused while another one has it. The claim
+ends with ``finished``; who finds that a claiming procedure has ended without saying so (terminated, failed) says it in
+its place.
+
+What must stay true: never two procedures; in mode monitor none is started; each refusal has a reason that people can
+read in ``last_note``. A crash here: the state is journaled with the start of the procedure, in one turn.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from config.models import Mode
+from gateway.shedding.breaker_model import HOUR_US
+
+CONSUMED_LIMIT = 32
+PROTOCOL = "LoadSheddingProtocol"
+
+
+class Transformer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Zone as last told. measured: False while the load can't be measured. since_us: of the last change."""
+
+    armed: bool = False
+    measured: bool = True
+    load_pct: float = 0.0
+    since_us: int = 0
+
+
+class Loading(msgspec.Struct, frozen=True):
+    """Message ``observe`` of the transformer: what the trigger decided, and the loading that made it so."""
+
+    armed: bool
+    measured: bool = True
+    load_pct: float = 0.0
+
+
+class Running(msgspec.Struct, frozen=True):
+    """The procedure that has the station."""
+
+    instance: str
+    since_us: int
+    reason: str
+
+
+class Substation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """State of the substation. mode is None until someone set it: then the site's holds.
+
+    sheds: times of the procedures started within the last hour. consumed: overrides and what became of them.
+    """
+
+    mode: Mode | None = None
+    stress: bool = False
+    load_pct: float = 0.0
+    running: Running | None = None
+    held: str = ""
+    sheds: tuple[int, ...] = ()
+    started: int = 0
+    last_note: str = ""
+    last_result: dict[str, object] | None = None
+    consumed: tuple[dict[str, object], ...] = ()
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Start this procedure, under this id, with this input."""
+
+    instance: str
+    input: dict[str, object]
+
+
+def evaluate(
+    state: Substation, site_mode: Mode, station: str, max_sheds_per_hour: int, now_us: int
+) -> tuple[Substation, Start | None]:
+    """Start the procedure if it is time; else note why not."""
+    if not state.stress or state.running is not None:
+        return state, None
+    why = _why_not(state, site_mode, max_sheds_per_hour, now_us)
+    if why:
+        return (state if state.last_note == why else replace(state, last_note=why)), None
+    return start(state, station, {"reason": f"loading {state.load_pct:.1f} %"}, now_us)
+
+
+def _why_not(state: Substation, site_mode: Mode, max_sheds_per_hour: int, now_us: int) -> str:
+    if (state.mode or site_mode) is not Mode.ARMED:
+        return "stress is on; nothing is started in mode monitor"
+    if state.held:
+        return f"stress is on; held: {state.held}"
+    if len(within_hour(state.sheds, now_us)) >= max_sheds_per_hour:
+        return f"stress is on; {max_sheds_per_hour} procedures were started within the last hour: the cap of this site"
+    return ""
+
+
+def start(state: Substation, station: str, order: dict[str, object], now_us: int) -> tuple[Substation, Start | None]:
+    """Start the procedure now; the caller has checked that it may."""
+    number = state.started + 1
+    instance = f"shed-{station}-{number:06d}"
+    reason = str(order.get("reason", ""))
+    after = replace(
+        state,
+        running=Running(instance, now_us, reason),
+        started=number,
+        sheds=(*within_hour(state.sheds, now_us), now_us),
+        last_note=f"started {instance}: {reason}",
+    )
+    return after, Start(instance, order)
+
+
+def within_hour(times: tuple[int, ...], now_us: int) -> tuple[int, ...]:
+    """Those of the last hour."""
+    return tuple(at_us for at_us in times if at_us > now_us - HOUR_US)
+
+
+def claim(state: Substation, instance: str, now_us: int) -> tuple[Substation, str]:
+    """A procedure asks for the station; returns why it is refused, empty when it has it."""
+    running = state.running
+    if running is not None and running.instance != instance:
+        return state, f"{running.instance} runs already"
+    if running is not None:
+        return state, ""
+    return replace(state, running=Running(instance, now_us, "started by hand")), ""
+
+
+def finished(state: Substation, instance: str, result: dict[str, object]) -> Substation:
+    """The procedure ended; nothing happens if it did not have the station."""
+    if state.running is None or state.running.instance != instance:
+        return state
+    return replace(state, running=None, last_result=result, last_note=f"{instance} ended: {result.get('status', '')}")
+
+
+def consume(state: Substation, record: dict[str, object]) -> Substation:
+    """Remember what became of an override."""
+    return replace(state, consumed=(*state.consumed, record)[-CONSUMED_LIMIT:])
