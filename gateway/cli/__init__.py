@@ -1,0 +1,171 @@
+"""``gridlatch``: the command line.
+
+``run`` and ``check`` work on a site's folder; every other command asks the running daemon over its control socket, and
+needs nothing of the site but the socket's path. What must stay true: results go to standard output and everything else
+to standard error; the exit code tells what to do next (see ``ExitCode``); ``--json`` prints the daemon's result as it
+is. A crash or Ctrl-C here changes nothing in the daemon.
+
+Everything that takes long to import is imported where it is used: ``gridlatch status`` is typed often.
+"""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.cli.commands import BUILDERS, Request, UsageError
+from gateway.cli.parser import DEFAULT_SITE, build_parser
+from gateway.control_client import Code, ControlError, DaemonSilent, DaemonUnreachable, JsonValue, call
+
+DEFAULT_SOCKET = "state/gridlatch.sock"
+
+
+class ExitCode(enum.IntEnum):
+    """What a script that calls ``gridlatch`` can act upon."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    REFUSED = 4
+    UNREACHABLE = 5
+    UNKNOWN_OUTCOME = 6
+    INTERRUPTED = 130
+
+
+_EXIT_OF_CODE = {
+    Code.BAD_REQUEST: ExitCode.USAGE,
+    Code.NOT_FOUND: ExitCode.NOT_FOUND,
+    Code.GONE: ExitCode.REFUSED,
+    Code.EXISTS: ExitCode.REFUSED,
+    Code.REFUSED: ExitCode.REFUSED,
+    Code.UNKNOWN_OUTCOME: ExitCode.UNKNOWN_OUTCOME,
+    Code.TOO_LARGE: ExitCode.FAILED,
+    Code.UNAVAILABLE: ExitCode.FAILED,
+    Code.INTERNAL: ExitCode.FAILED,
+}
+# How a field command or an operator's command may end, as its result says it; any other word is a refusal.
+_EXIT_OF_OUTCOME = {
+    "done": ExitCode.OK,
+    "failed": ExitCode.FAILED,
+    "unknown": ExitCode.UNKNOWN_OUTCOME,
+    "pending": ExitCode.UNKNOWN_OUTCOME,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; gives its exit code. Wrong usage ends in SystemExit(2), as argparse does it."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        code = _run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read our output (head, less) has gone: nothing to tell, and nothing may be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
+    except KeyboardInterrupt:
+        return _complain("interrupted; what was asked of the daemon goes on there", ExitCode.INTERRUPTED)
+    return code
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command in ("run", "check"):
+        from gateway.cli import local
+
+        return local.run(options) if options.command == "run" else local.check(options)
+    command = " ".join(word for word in (options.command, getattr(options, "command2", None)) if word)
+    try:
+        request = BUILDERS[command](options)
+        socket = _socket_of(options)
+    except UsageError as error:
+        return _complain(str(error), ExitCode.USAGE)
+    try:
+        result = call(socket, request.op, request.args, request.timeout_s)
+    except ControlError as error:
+        return _complain(error.message, _EXIT_OF_CODE[error.code])
+    except DaemonSilent as error:
+        if request.acts:
+            return _complain(f"{error}. OUTCOME UNKNOWN: look before you ask again", ExitCode.UNKNOWN_OUTCOME)
+        return _complain(str(error), ExitCode.UNREACHABLE)
+    except DaemonUnreachable as error:
+        return _complain(str(error), ExitCode.UNREACHABLE)
+    written = _show(command, options, result)
+    return written or _exit_of(request, result)
+
+
+def _socket_of(options: argparse.Namespace) -> Path:
+    """The control socket: as given, or as the site's ``site.toml`` says. The rest of the site is not read."""
+    if options.socket is not None:
+        return Path(options.socket)
+    site = Path(options.site or os.environ.get("GRIDLATCH_SITE") or DEFAULT_SITE)
+    file = site / "site.toml" if site.is_dir() else site
+    import tomllib
+
+    try:
+        gateway = tomllib.loads(file.read_text(encoding="utf-8")).get("gateway", {})
+    except FileNotFoundError:
+        raise UsageError(f"there is no site at {site}; say --site DIR, --socket PATH or set GRIDLATCH_SITE") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} can't be read: {error}") from None
+    name = gateway.get("socket", DEFAULT_SOCKET) if isinstance(gateway, dict) else DEFAULT_SOCKET
+    return Path(file.absolute().parent, str(name))
+
+
+def _show(command: str, options: argparse.Namespace, result: JsonValue) -> int:
+    """Print the result; gives an exit code other than 0 if that fails."""
+    if options.json:
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+        return ExitCode.OK
+    if command == "report":
+        return _write_report(options.out, result)
+    from gateway.cli.status import ansi_paint, plain_paint
+    from gateway.cli.text import lines_of
+
+    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    lines = lines_of(command, result, ansi_paint if colours else plain_paint)
+    encoding = sys.stdout.encoding or "ascii"
+    text = "\n".join(lines) + "\n"
+    sys.stdout.write(text.encode(encoding, errors="replace").decode(encoding))
+    return ExitCode.OK
+
+
+def _write_report(out: str | None, result: JsonValue) -> int:
+    from gateway.cli.fields import Fields
+
+    html = Fields(result).raw("html")
+    if not isinstance(html, str):
+        return _complain("the daemon's answer holds no report", ExitCode.FAILED)
+    if out is None:
+        sys.stdout.write(html)
+        return ExitCode.OK
+    try:
+        Path(out).write_text(html, encoding="utf-8")
+    except OSError as error:
+        return _complain(f"{out} can't be written: {error.strerror}", ExitCode.FAILED)
+    print(f"The report is in {out}")
+    return ExitCode.OK
+
+
+def _exit_of(request: Request, result: JsonValue) -> int:
+    """A request may be answered well and say that what it asked for did not happen."""
+    from gateway.cli.fields import Fields
+
+    fields = Fields(result)
+    if request.op in ("breakers.open", "breakers.close"):
+        return _EXIT_OF_OUTCOME.get(fields.text("outcome"), ExitCode.REFUSED)
+    if request.op == "override" and not fields.flag("accepted"):
+        return ExitCode.REFUSED
+    if request.op == "audit.verify" and not fields.flag("ok"):
+        return ExitCode.FAILED
+    return ExitCode.OK
+
+
+def _complain(message: str, code: ExitCode) -> int:
+    print(f"gridlatch: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,188 @@
+"""What each command asks of the daemon: the operations of the control socket, and how arguments become requests.
+
+The operations and their arguments (all names as on the wire; what may be left out stands in brackets). Each that acts
+carries ``actor``, the name that a person gave; the daemon knows the user of the connection besides.
+
+    status                                                     instances.list  [status name prefix limit after]
+    instances.show  instance [history]                         instances.start name [input instance] actor
+    instances.raise instance event [data] actor                instances.terminate instance reason actor
+    timers          [limit]                                    breakers.list [position tier outcome prefix limit after]
+    breakers.show   feeder                                     breakers.open | close | block | unblock
+    override        decision reason [instance feeder                            feeder reason wait_s actor
+                    expires_s] actor                           mode mode reason actor
+    release         reason actor                               report
+    audit.verify
+
+What must stay true: an operation that acts is never asked twice, and when its answer is lost the person is told that
+the outcome is unknown. Nothing here touches the field or the journal: the daemon does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.control_client import JsonValue
+
+READ_TIMEOUT_S = 30.0
+"""How long a question may take, real seconds."""
+ACT_TIMEOUT_S = 60.0
+"""How long an action may take beyond the wait that it was given, real seconds."""
+
+DECISIONS = ("cancel", "cancel-and-restore", "hold", "resume", "skip", "force-open", "force-close")
+
+
+class UsageError(Exception):
+    """An argument that can't be used; the message says what to write instead. Nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to the daemon. acts: it changes something, so a lost answer is an unknown outcome."""
+
+    op: str
+    args: dict[str, JsonValue]
+    acts: bool
+    timeout_s: float
+
+
+def _json_text(option: str, text: str) -> JsonValue:
+    """The JSON value in an option; ``@file`` reads it from a file."""
+    try:
+        source = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{option}: {text[1:]} can't be read: {error}") from None
+    try:
+        value: JsonValue = json.loads(source)
+    except ValueError as error:
+        raise UsageError(
+            f"{option}: {text!r} is no JSON ({error}); a text is written with its quotes, as in {option} '\"Tier1\"'"
+        ) from None
+    return value
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, JsonValue]:
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _question(op: str, args: Mapping[str, JsonValue] | None = None) -> Request:
+    return Request(op, dict(args or {}), acts=False, timeout_s=READ_TIMEOUT_S)
+
+
+def _action(options: argparse.Namespace, op: str, args: Mapping[str, JsonValue], wait_s: float = 0.0) -> Request:
+    return Request(op, {**args, "actor": options.actor or login_user()}, acts=True, timeout_s=ACT_TIMEOUT_S + wait_s)
+
+
+def login_user() -> str:
+    """Who logged in: the user before sudo, else the owner of this process."""
+    import os
+    import pwd
+
+    uid = os.getuid()
+    before_sudo = os.environ.get("SUDO_USER", "")
+    if uid == 0 and before_sudo:
+        return before_sudo
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _status(options: argparse.Namespace) -> Request:
+    return _question("status")
+
+
+def _timers(options: argparse.Namespace) -> Request:
+    return _question("timers", _given(options, "limit"))
+
+
+def _instances_list(options: argparse.Namespace) -> Request:
+    return _question("instances.list", _given(options, "status", "name", "prefix", "limit", "after"))
+
+
+def _instances_show(options: argparse.Namespace) -> Request:
+    return _question("instances.show", {"instance": options.instance, "history": options.history})
+
+
+def _instances_start(options: argparse.Namespace) -> Request:
+    args: dict[str, JsonValue] = {"name": options.name, **_given(options, "instance")}
+    if options.input is not None:
+        args["input"] = _json_text("--input", options.input)
+    return _action(options, "instances.start", args)
+
+
+def _instances_raise(options: argparse.Namespace) -> Request:
+    args: dict[str, JsonValue] = {"instance": options.instance, "event": options.event}
+    if options.data is not None:
+        args["data"] = _json_text("--data", options.data)
+    return _action(options, "instances.raise", args)
+
+
+def _instances_terminate(options: argparse.Namespace) -> Request:
+    return _action(options, "instances.terminate", {"instance": options.instance, "reason": options.reason})
+
+
+def _breakers_list(options: argparse.Namespace) -> Request:
+    return _question("breakers.list", _given(options, "position", "tier", "outcome", "prefix", "limit", "after"))
+
+
+def _breakers_show(options: argparse.Namespace) -> Request:
+    return _question("breakers.show", {"feeder": options.feeder})
+
+
+def _breakers_act(options: argparse.Namespace) -> Request:
+    args: dict[str, JsonValue] = {"feeder": options.feeder, "reason": options.reason, "wait_s": options.wait}
+    return _action(options, f"breakers.{options.command2}", args, options.wait)
+
+
+def _override(options: argparse.Namespace) -> Request:
+    if options.decision.startswith("force-") and options.feeder is None:
+        raise UsageError(f"{options.decision} needs a breaker: add --feeder NAME")
+    args: dict[str, JsonValue] = {"decision": options.decision, "reason": options.reason}
+    args |= _given(options, "instance", "feeder")
+    if options.expires is not None:
+        args["expires_s"] = options.expires
+    return _action(options, "override", args)
+
+
+def _mode(options: argparse.Namespace) -> Request:
+    return _action(options, "mode", {"mode": options.mode, "reason": options.reason})
+
+
+def _release(options: argparse.Namespace) -> Request:
+    return _action(options, "release", {"reason": options.reason})
+
+
+def _report(options: argparse.Namespace) -> Request:
+    return _question("report")
+
+
+def _audit_verify(options: argparse.Namespace) -> Request:
+    # The whole chain is read: minutes on a journal of years.
+    return Request("audit.verify", {}, acts=False, timeout_s=600.0)
+
+
+BUILDERS: dict[str, Callable[[argparse.Namespace], Request]] = {
+    "status": _status,
+    "timers": _timers,
+    "instances list": _instances_list,
+    "instances show": _instances_show,
+    "instances start": _instances_start,
+    "instances raise": _instances_raise,
+    "instances terminate": _instances_terminate,
+    "breakers list": _breakers_list,
+    "breakers show": _breakers_show,
+    "breakers open": _breakers_act,
+    "breakers close": _breakers_act,
+    "breakers block": _breakers_act,
+    "breakers unblock": _breakers_act,
+    "override": _override,
+    "mode": _mode,
+    "release": _release,
+    "report": _report,
+    "audit verify": _audit_verify,
+}
+"""Command (with its second word, if it has one) → its request."""

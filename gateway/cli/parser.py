@@ -1,0 +1,160 @@
+"""The command line's grammar: which commands there are, what they take, and what their help says."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from gateway import __version__
+from gateway.cli.commands import DECISIONS
+
+DEFAULT_SITE = "/etc/gridlatch"
+
+_EPILOG = """\
+exit codes:
+  0  done
+  1  failed
+  2  wrong usage or wrong configuration
+  3  not found: no such instance, feeder, file
+  4  refused, finished already, or exists already: nothing was changed
+  5  the daemon is not reachable: nothing was sent
+  6  outcome unknown: look before you ask again
+"""
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise argparse.ArgumentTypeError("may not be empty")
+    return value
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"{value!r} is no number of seconds from 0 to 86400")
+    return seconds
+
+
+def _wait(value: str) -> float:
+    seconds = _seconds(value)
+    if seconds > 300:
+        raise argparse.ArgumentTypeError("waits at most 300 s")
+    return seconds
+
+
+def _count(value: str) -> int:
+    if not value.isascii() or not value.isdecimal() or not 1 <= int(value) <= 10_000:
+        raise argparse.ArgumentTypeError(f"{value!r} is no number from 1 to 10000")
+    return int(value)
+
+
+def _client_options(acts: bool) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    group = options.add_argument_group("reaching the daemon")
+    group.add_argument("--site", metavar="DIR", help=f"the site's folder ($GRIDLATCH_SITE, else {DEFAULT_SITE})")
+    group.add_argument("--socket", metavar="PATH", help="the daemon's control socket, instead of the site's")
+    group.add_argument("--json", action="store_true", help="print the exact result as JSON")
+    if acts:
+        group.add_argument("--actor", metavar="NAME", type=_text, help="who decides this (the login user)")
+    return options
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole grammar. ``command`` and ``command2`` of the parsed options name what was chosen."""
+    parser = argparse.ArgumentParser(
+        prog="gridlatch",
+        description="Load shedding as durable procedures: the gateway's daemon and its command line.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"gridlatch {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    ask, act = [_client_options(acts=False)], [_client_options(acts=True)]
+
+    run = commands.add_parser("run", help="run the daemon of a site, in the foreground")
+    run.add_argument("site", metavar="SITE", help="the site's folder")
+    check = commands.add_parser("check", help="check a site's configuration and tell every problem at once")
+    check.add_argument("site", metavar="SITE", help="the site's folder")
+    check.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    commands.add_parser("status", parents=ask, help="load, mode, procedure, breakers, links at one glance")
+    timers = commands.add_parser("timers", parents=ask, help="durable timers that run")
+    timers.add_argument("--limit", type=_count, help="at most so many")
+    _add_instances(
+        commands.add_parser("instances", help="procedures and entities: list, show, start, raise, terminate")
+    )
+    _add_breakers(commands.add_parser("breakers", help="breakers: list, show, open, close, block, unblock"))
+
+    override = commands.add_parser("override", parents=act, help="an operator's decision on the procedure that runs")
+    override.add_argument("decision", choices=DECISIONS)
+    override.add_argument("--instance", help="the procedure (the one that runs)")
+    override.add_argument("--feeder", help="the feeder to skip or to force; without one, skip ends the present wait")
+    override.add_argument("--reason", required=True, type=_text)
+    override.add_argument("--expires", type=_seconds, metavar="S", help="void if not taken up within S seconds")
+
+    mode = commands.add_parser("mode", parents=act, help="monitor (writes nothing to the field) or armed")
+    mode.add_argument("mode", choices=("monitor", "armed"))
+    mode.add_argument("--reason", required=True, type=_text)
+    release = commands.add_parser("release", parents=act, help="let outputs go after a hold at restart")
+    release.add_argument("--reason", required=True, type=_text)
+    report = commands.add_parser("report", parents=ask, help="the event report, as one HTML page")
+    report.add_argument("--out", metavar="FILE", help="write it there (default: standard output)")
+    audit = commands.add_parser("audit", help="the journal as evidence: verify")
+    audit_commands = audit.add_subparsers(dest="command2", metavar="COMMAND", required=True)
+    audit_commands.add_parser("verify", parents=ask, help="check the journal's hash chain from its first batch on")
+    return parser
+
+
+def _add_instances(parser: argparse.ArgumentParser) -> None:
+    ask, act = [_client_options(acts=False)], [_client_options(acts=True)]
+    commands = parser.add_subparsers(dest="command2", metavar="COMMAND", required=True)
+    listing = commands.add_parser("list", parents=ask, help="instances in the order of their ids")
+    listing.add_argument("--status", help="only these, as in --status Running")
+    listing.add_argument("--name", help="only of this orchestrator or entity")
+    listing.add_argument("--prefix", help="only ids that begin so; @breaker@ for breakers")
+    _add_page(listing, "instance")
+    show = commands.add_parser("show", parents=ask, help="one instance, with --history all that happened to it")
+    show.add_argument("instance", metavar="ID")
+    show.add_argument("--history", action="store_true")
+    start = commands.add_parser("start", parents=act, help="start a procedure by the name of its orchestrator")
+    start.add_argument("name", metavar="NAME")
+    start.add_argument("--input", metavar="JSON", help="its input; @FILE reads it from a file")
+    start.add_argument("--id", dest="instance", metavar="ID", help="its instance id (a new one)")
+    event = commands.add_parser("raise", parents=act, help="send an external event to an instance")
+    event.add_argument("instance", metavar="ID")
+    event.add_argument("event", metavar="EVENT")
+    event.add_argument("--data", metavar="JSON", help="what it carries; @FILE reads it from a file")
+    terminate = commands.add_parser("terminate", parents=act, help="end an instance at once; breakers stay as they are")
+    terminate.add_argument("instance", metavar="ID")
+    terminate.add_argument("--reason", required=True, type=_text)
+
+
+def _add_breakers(parser: argparse.ArgumentParser) -> None:
+    ask, act = [_client_options(acts=False)], [_client_options(acts=True)]
+    commands = parser.add_subparsers(dest="command2", metavar="COMMAND", required=True)
+    listing = commands.add_parser("list", parents=ask, help="breakers in the order of their feeders' names")
+    listing.add_argument("--position", choices=("open", "closed", "intermediate", "bad", "unknown"))
+    listing.add_argument("--tier", help="only feeders of this tier")
+    listing.add_argument("--outcome", help="only breakers whose last command ended so, as in --outcome failed")
+    listing.add_argument("--prefix", help="only feeders whose names begin so")
+    _add_page(listing, "feeder")
+    show = commands.add_parser("show", parents=ask, help="all about one breaker")
+    show.add_argument("feeder", metavar="FEEDER")
+    for name, text in (
+        ("open", "open one breaker and wait for its readback"),
+        ("close", "close one breaker and wait for its readback"),
+        ("block", "take a breaker out of all commands"),
+        ("unblock", "give a blocked breaker back"),
+    ):
+        action = commands.add_parser(name, parents=act, help=text)
+        action.add_argument("feeder", metavar="FEEDER")
+        action.add_argument("--reason", required=True, type=_text)
+        action.add_argument("--wait", type=_wait, default=15.0, metavar="S", help="wait so long for the outcome (15)")
+
+
+def _add_page(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--limit", type=_count, help="at most so many")
+    parser.add_argument("--after", metavar=what.upper(), help=f"go on after this {what}")

@@ -1,0 +1,175 @@
+"""``gridlatch status``: the substation at one glance, as a person in a control room wants it.
+
+What needs somebody comes first, each line with what can be done about it; then load, procedure, breakers, links; the
+gateway's own health comes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.cli.fields import MISSING, Fields, count, duration, moment
+
+Paint = Callable[[str, str], str]
+_BAR_WIDTH = 40
+_TROUBLED_SHOWN = 8
+
+
+def plain_paint(text: str, style: str) -> str:
+    """No colours."""
+    return text
+
+
+def ansi_paint(text: str, style: str) -> str:
+    """Colours for a terminal: alarm, warning, good, strong, faint."""
+    codes = {"alarm": "1;31", "warning": "33", "good": "32", "strong": "1", "faint": "2"}
+    return f"\033[{codes[style]}m{text}\033[0m"
+
+
+def status_lines(result: Fields, paint: Paint = plain_paint) -> list[str]:
+    """The lines of the status page."""
+    day = result.part("clock").text("now")[:10]
+    lines = [
+        f"{paint(result.text('site'), 'strong')} · {_mode(result, paint)} · {moment(result.part('clock').text('now'))}",
+        "",
+    ]
+    attention = _attention(result)
+    if attention:
+        lines += [paint(f"! {line}", style) for style, line in attention] + [""]
+    lines += _transformer(result, paint)
+    lines += _procedure(result, day, paint)
+    lines += _breakers(result)
+    lines += _links(result, paint)
+    timer = result.part("next_timer")
+    if timer:
+        due = moment(timer.text("due"), day)
+        lines.append(
+            _row("Next timer", f"in {duration(timer.number('remaining_s'))} ({due}), {timer.text('instance')}")
+        )
+    return [*lines, "", *(paint(line, "faint") for line in _gateway(result, day))]
+
+
+def _row(label: str, text: str) -> str:
+    return f"{label:<13}{text}"
+
+
+def _mode(result: Fields, paint: Paint) -> str:
+    mode = result.text("mode")
+    if mode == "armed":
+        return paint("ARMED", "good")
+    if mode == "monitor":
+        return paint("MONITOR: nothing is written to the field", "warning")
+    return mode
+
+
+def _attention(result: Fields) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    held = result.part("held")
+    if held.flag("held"):
+        found.append(("alarm", f"OUTPUTS HELD: {held.text('why')}. Let them go: gridlatch release --reason TEXT"))
+    breakers = result.part("breakers")
+    for key, style, sentence in (
+        ("unresolved", "alarm", "with a command of unknown outcome: gridlatch breakers list --outcome unknown"),
+        ("failed", "alarm", "did not do what they were told: gridlatch breakers list --outcome failed"),
+        ("bad", "alarm", "with contradicting contacts: gridlatch breakers list --position bad"),
+    ):
+        number = breakers.number(key)
+        if number:
+            found.append((style, f"{count(number)} breaker{'s' if number != 1 else ''} {sentence}"))
+    transformer = result.part("transformer")
+    if transformer.text("quality") not in ("good", MISSING):
+        found.append(
+            ("alarm", f"the load of {transformer.text('name')} is not measured: {transformer.text('quality')}")
+        )
+    clock = result.part("clock")
+    if clock.raw("synchronized") is False:
+        found.append(("warning", "the clock of this machine is not synchronised"))
+    step_s = clock.number("wall_step_s") or 0.0
+    if abs(step_s) >= 1.0:
+        found.append(("warning", f"the wall clock was stepped by {step_s:+.1f} s since the start; timers did not move"))
+    return found + [("warning", text) for text in result.texts("warnings")]
+
+
+def _transformer(result: Fields, paint: Paint) -> list[str]:
+    transformer = result.part("transformer")
+    percent = transformer.number("percent")
+    load = f"{count(transformer.number('load_kw'))} of {count(transformer.number('capacity_kw'), 'kW')}"
+    if percent is None:
+        return [
+            _row(transformer.text("name"), f"load unknown, capacity {count(transformer.number('capacity_kw'), 'kW')}")
+        ]
+    style = "alarm" if percent >= 98 else "warning" if percent >= 95 else "good"
+    filled = max(0, min(_BAR_WIDTH, int(percent / 100 * _BAR_WIDTH)))
+    bar = paint("█" * filled, style) + "░" * (_BAR_WIDTH - filled)
+    zone = transformer.text("zone")
+    return [
+        _row(transformer.text("name"), f"{bar} {paint(f'{percent:.1f} %', style)}  {load}"),
+        _row("", f"{zone}, quality {transformer.text('quality')}, shed now {count(result.number('shed_kw'), 'kW')}"),
+    ]
+
+
+def _procedure(result: Fields, day: str, paint: Paint) -> list[str]:
+    procedure = result.part("procedure")
+    if not procedure:
+        return [_row("Procedure", "none runs")]
+    tier = "" if procedure.raw("tier") in (None, "") else f", tier {procedure.text('tier')}"
+    shed = f", {count(procedure.number('shed_kw'), 'kW')} shed"
+    first = (
+        f"{procedure.text('name')} {procedure.text('instance')}: {procedure.text('status')}, {procedure.text('phase')}"
+    )
+    lines = [_row("Procedure", paint(first + tier + shed, "strong"))]
+    if procedure.raw("sentence"):
+        lines.append(_row("", procedure.text("sentence")))
+    elif procedure.raw("waits_for"):
+        until = procedure.raw("until")
+        suffix = f" until {moment(str(until), day)}" if until else ""
+        lines.append(_row("", f"waits for {procedure.text('waits_for')}{suffix}"))
+    return lines
+
+
+def _breakers(result: Fields) -> list[str]:
+    breakers = result.part("breakers")
+    parts = [f"{count(breakers.number('closed'))} closed", f"{count(breakers.number('open'))} open"]
+    for key in ("intermediate", "bad", "unknown", "failed", "unresolved", "blocked", "local"):
+        number = breakers.number(key)
+        if number:
+            parts.append(f"{count(number)} {key}")
+    return [_row("Breakers", f"{count(breakers.number('total'))}: {', '.join(parts)}")]
+
+
+def _links(result: Fields, paint: Paint) -> list[str]:
+    links = result.part("links")
+    parts = [f"{count(links.number('up'))} up"]
+    parts += [f"{count(number)} {key}" for key in ("silent", "down", "connecting") if (number := links.number(key))]
+    lines = [_row("Links", f"{count(links.number('total'))}: {', '.join(parts)}")]
+    troubled = links.parts("troubled")
+    for link in troubled[:_TROUBLED_SHOWN]:
+        text = f"{link.text('device')} {link.text('state')}: {link.text('detail')}"
+        lines.append(_row("", paint(text, "warning")))
+    if len(troubled) > _TROUBLED_SHOWN:
+        lines.append(_row("", f"and {len(troubled) - _TROUBLED_SHOWN} more"))
+    return lines
+
+
+def _gateway(result: Fields, day: str) -> list[str]:
+    journal, engine, clock = result.part("journal"), result.part("engine"), result.part("clock")
+    rate = clock.number("rate")
+    pace = f", engine clock ×{rate:g}" if rate not in (None, 1) else ""
+    return [
+        _row(
+            "Gateway",
+            f"gridlatch {result.text('version')}, process {result.text('pid')}, "
+            f"since {moment(result.text('started'), day)}{pace}, configuration {result.text('config_sha256')[:12]}",
+        ),
+        _row(
+            "Journal",
+            f"{count(journal.number('records'))} records in batch {count(journal.number('batch'))}, "
+            f"head {journal.text('hash')[:16]}, {journal.text('path')}",
+        ),
+        _row(
+            "Engine",
+            f"{count(engine.number('instances'))} instances, {count(engine.number('turns'))} turns, "
+            f"{count(engine.number('queued'))} queued, {count(engine.number('pending_activities'))} activities, "
+            f"{count(engine.number('replays'))} replays",
+        ),
+    ]

@@ -1,0 +1,174 @@
+"""The plain text form of each command's result: aligned tables and sentences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from gateway.cli.fields import MISSING, Fields, count, duration, moment, plain, table
+from gateway.cli.status import Paint, status_lines
+from gateway.control_client import JsonValue
+
+_CELL_WIDTH = 60
+
+
+def _cell(value: JsonValue) -> str:
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else plain(value)
+    text = text if text.isprintable() else plain(text)
+    return text if len(text) <= _CELL_WIDTH else text[: _CELL_WIDTH - 1] + "…"
+
+
+def _more(result: Fields, lines: list[str]) -> list[str]:
+    after = result.raw("next")
+    return [*lines, "", f"There is more: --after '{plain(after)}'"] if after else lines
+
+
+def _instances(result: Fields) -> list[str]:
+    rows = [
+        (
+            one.text("instance"),
+            one.text("name"),
+            one.text("status"),
+            moment(one.text("created")),
+            moment(one.text("updated")),
+            _sentence(one.raw("custom_status")),
+        )
+        for one in result.parts("instances")
+    ]
+    if not rows:
+        return ["No instance fits."]
+    return _more(result, table(("INSTANCE", "NAME", "STATUS", "CREATED", "UPDATED", "SAYS"), rows))
+
+
+def _sentence(custom_status: JsonValue) -> str:
+    """A procedure's custom status carries a sentence for people; anything else is shown as it is."""
+    sentence = Fields(custom_status).raw("sentence")
+    return _cell(sentence if isinstance(sentence, str) else custom_status)
+
+
+def _instance(result: Fields) -> list[str]:
+    lines = []
+    for key in ("instance", "name", "status", "created", "updated"):
+        lines.append(f"{key:<15}{result.text(key)}")
+    for key in ("input", "output", "custom_status"):
+        value = result.raw(key)
+        if value is not None:
+            pretty = json.dumps(value, indent=2, ensure_ascii=False).splitlines()
+            lines.append(f"{key:<15}{plain(pretty[0])}")
+            lines += [" " * 15 + line for line in map(plain, pretty[1:])]
+    if isinstance(result.raw("history"), list):
+        lines += ["", *_history(result)]
+    return lines
+
+
+def _history(result: Fields) -> list[str]:
+    rows = []
+    known = ("seq", "time", "kind")
+    for event in result.parts("history"):
+        rest = {key: event.raw(key) for key in event if key not in known}
+        text = ", ".join(f"{key} {_cell(value)}" for key, value in rest.items() if value is not None)
+        rows.append((event.text("seq"), moment(event.text("time")), event.text("kind"), text))
+    return table(("SEQ", "TIME", "EVENT", ""), rows, right=("SEQ",)) if rows else ["No history."]
+
+
+def _timers(result: Fields) -> list[str]:
+    rows = [
+        (
+            timer.text("instance"),
+            timer.text("task_id"),
+            moment(timer.text("due")),
+            duration(timer.number("remaining_s")),
+        )
+        for timer in result.parts("timers")
+    ]
+    return table(("INSTANCE", "TASK", "DUE", "IN"), rows, right=("TASK", "IN")) if rows else ["No timer runs."]
+
+
+def _breakers(result: Fields) -> list[str]:
+    rows = []
+    for breaker in result.parts("breakers"):
+        age_s = breaker.number("age_s")
+        marks = [word for word in ("local", "blocked") if breaker.flag(word)]
+        quality = breaker.text("quality")
+        rows.append(
+            (
+                breaker.text("feeder"),
+                breaker.text("tier"),
+                breaker.text("position") + ("" if quality == "good" else f" ({quality})"),
+                breaker.text("commanded"),
+                breaker.text("outcome"),
+                MISSING if age_s is None else f"{age_s:.1f} s",
+                count(breaker.number("power_kw"), "kW"),
+                breaker.text("op_count"),
+                breaker.text("device"),
+                ", ".join(marks),
+            )
+        )
+    if not rows:
+        return ["No breaker fits."]
+    head = ("FEEDER", "TIER", "POSITION", "COMMANDED", "OUTCOME", "AGE", "POWER", "OPS", "DEVICE", "")
+    return _more(result, table(head, rows, right=("AGE", "POWER", "OPS")))
+
+
+def _breaker(result: Fields) -> list[str]:
+    width = max((len(key) for key in result), default=0) + 2
+    return [f"{key:<{width}}{plain(_compact(result.raw(key)))}" for key in result]
+
+
+def _compact(value: JsonValue) -> JsonValue:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+
+
+def _operated(result: Fields) -> list[str]:
+    detail = f": {result.text('detail')}" if result.raw("detail") else ""
+    return [f"{result.text('feeder')}: {result.text('outcome')}, reads {result.text('position')}{detail}"]
+
+
+def _blocked(result: Fields) -> list[str]:
+    state = "blocked" if result.flag("blocked") else "not blocked"
+    return [f"{result.text('feeder')} is {state}. {result.text('detail') if result.raw('detail') else ''}".rstrip()]
+
+
+def _override(result: Fields) -> list[str]:
+    taken = "taken" if result.flag("accepted") else "not taken"
+    detail = f" {result.text('detail')}" if result.raw("detail") else ""
+    return [f"Override {result.text('override_id')} {taken} by {result.text('instance')}.{detail}"]
+
+
+def _detail(result: Fields) -> list[str]:
+    return [result.text("detail")]
+
+
+def _audit(result: Fields) -> list[str]:
+    size = f"{count(result.number('batches'))} batches, {count(result.number('records'))} records"
+    if result.flag("ok"):
+        return [f"The chain is whole: {size}, head {result.text('head')}"]
+    return [f"THE CHAIN IS BROKEN: {result.text('problem')}", f"Read so far: {size}"]
+
+
+def lines_of(command: str, result: JsonValue, paint: Paint) -> list[str]:
+    """The lines that a person reads after ``command``, such as ``breakers list``."""
+    fields = Fields(result)
+    if command == "status":
+        return status_lines(fields, paint)
+    return _WRITERS[command](fields)
+
+
+_WRITERS: dict[str, Callable[[Fields], list[str]]] = {
+    "timers": _timers,
+    "instances list": _instances,
+    "instances show": _instance,
+    "instances start": lambda result: [f"Started {result.text('instance')}"],
+    "instances raise": lambda result: ["The event is on its way."],
+    "instances terminate": lambda result: ["It ends at its next turn; breakers stay as they are."],
+    "breakers list": _breakers,
+    "breakers show": _breaker,
+    "breakers open": _operated,
+    "breakers close": _operated,
+    "breakers block": _blocked,
+    "breakers unblock": _blocked,
+    "override": _override,
+    "mode": _detail,
+    "release": _detail,
+    "audit verify": _audit,
+}
