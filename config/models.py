@@ -191,8 +191,8 @@ class Restoration:
     """Restoration in stages, each gated on measured headroom.
 
     stable_for_s: loading at or below the trigger's clear_pct this long before the first stage. limit_pct: predicted
-    loading incl. cold-load pick-up must stay under it. stage_pct: largest stage, percent of capacity. stage_wait_s: wait
-    after each stage. abort_pct: measured loading at which the last stage is opened again.
+    loading incl. cold-load pick-up must stay under it. stage_pct: largest stage, percent of capacity. stage_wait_s:
+    wait after each stage. abort_pct: measured loading at which the last stage is opened again.
     """
 
     stable_for_s: float = 900.0

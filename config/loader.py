@@ -1,0 +1,199 @@
+"""From a site's folder to a ``Site``, or to every error at once.
+
+The order: ``site.toml``, the CSV files that it names, the cross-checks, and only then, if nothing is wrong, the frozen
+models. What must stay true: ``load_site`` returns a site that passed every check or raises ``ConfigErrors``; whatever
+the files hold, it raises nothing else. It changes nothing, so a crash in here loses nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from config import tables
+from config.checks import Draft, check
+from config.kinds import Kind
+from config.models import Gateway, Restoration, Shedding, SimulatedClock, Site, Tier, Transformer, Trigger
+from config.points import read_devices, read_feeders, read_measurements
+from config.problems import ConfigErrors, Problems
+from config.source import Document, Files, read_toml
+from config.tables import build, read_table
+
+SITE_FILE = "site.toml"
+GATEWAY_DEFAULTS: Mapping[str, object] = {
+    "state_dir": "state",
+    "socket": "state/gridlatch.sock",
+    "socket_mode": 0o660,
+    "require_time_sync": True,
+    "log_level": "info",
+    "log_format": "json",
+    "max_turns_pending": 10_000,
+    "programs": (),
+}
+FILE_DEFAULTS = {"devices": "devices.csv", "feeders": "feeders.csv", "measurements": "measurements.csv"}
+# sun_path of Linux holds 108 bytes with the NUL at its end.
+LONGEST_SOCKET_PATH = 107
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+MOST_TIERS = 1000
+
+
+def load_site(path: Path) -> Site:
+    """Read and check a site.
+
+    path: the folder that holds ``site.toml``, or that file itself. Raises ``ConfigErrors`` with all that is wrong.
+    """
+    path = Path(path)
+    file = path / SITE_FILE if os.path.isdir(path) else path
+    problems = Problems()
+    files = Files(problems)
+    text = files.read(file, str(file), 1)
+    document = read_toml(str(file), text, problems) if text is not None else None
+    if document is None:
+        raise ConfigErrors(problems.found)
+    return _Loader(document, file.absolute(), problems, files).load()
+
+
+class _Loader:
+    """One run over one site."""
+
+    def __init__(self, document: Document, file: Path, problems: Problems, files: Files) -> None:
+        self.document, self.file, self.problems, self.files = document, file, problems, files
+        self.draft = Draft(document, problems)
+
+    def load(self) -> Site:
+        """Everything in order; the cross-checks run also if something was wrong before."""
+        draft, document = self.draft, self.document
+        tables.read_top_level(document, self.problems)
+        site = read_table(document, ("site",), tables.SITE, self.problems, required=("name",))
+        gateway = self._gateway()
+        draft.transformer = self._transformer()
+        draft.trigger = build(Trigger, self._table("trigger", tables.TRIGGER))
+        draft.shedding = build(Shedding, self._table("shedding", tables.SHEDDING, "mode"), ("mode",))
+        draft.restoration = build(Restoration, self._table("restoration", tables.RESTORATION))
+        self._tiers()
+        self._points()
+        check(draft)
+        if self.problems.found or not (gateway and draft.transformer and draft.trigger and draft.shedding):
+            raise ConfigErrors(self.problems.found)
+        assert draft.restoration is not None, "a table without problems builds"
+        return Site(
+            name=str(site["name"]),
+            path=self.file.parent,
+            sha256=self.files.sha256(),
+            gateway=gateway,
+            transformer=draft.transformer,
+            trigger=draft.trigger,
+            tiers=tuple(sorted(draft.tiers, key=lambda tier: tier.rank)),
+            shedding=draft.shedding,
+            restoration=draft.restoration,
+            devices=tuple(draft.devices),
+            measurements=tuple(draft.measurements),
+            feeders=tuple(draft.feeders),
+            warnings=tuple(self.problems.warnings),
+        )
+
+    def _table(self, name: str, kinds: Mapping[str, Kind], *required: str) -> dict[str, object]:
+        return read_table(self.document, (name,), kinds, self.problems, required=required)
+
+    def _transformer(self) -> Transformer | None:
+        required = ("name", "capacity_kw", "load", "bad_measurement")
+        values = self._table("transformer", tables.TRANSFORMER, *required)
+        return build(Transformer, {"ambient": None, **values}, required)
+
+    def _gateway(self) -> Gateway | None:
+        before = len(self.problems.found)
+        given = read_table(
+            self.document, ("gateway",), tables.GATEWAY, self.problems, tables_inside=("simulated_clock",)
+        )
+        clock = self._simulated_clock()
+        values = {**GATEWAY_DEFAULTS, **given}
+        state_dir = self._absolute(str(values["state_dir"]))
+        socket = self._absolute(str(values["socket"]))
+        if len(os.fsencode(socket)) > LONGEST_SOCKET_PATH:
+            what = f"the path of the socket has {len(os.fsencode(socket))} bytes: {socket}"
+            shorter = f'socket = "/run/gridlatch/..." with at most {LONGEST_SOCKET_PATH} bytes'
+            self.problems.add(self.document.file, self.document.line("gateway", "socket"), what, shorter)
+        programs = self._programs(values["programs"])
+        if len(self.problems.found) > before:
+            return None
+        return build(
+            Gateway,
+            {**values, "state_dir": state_dir, "socket": socket, "programs": programs} | {"simulated_clock": clock},
+        )
+
+    def _simulated_clock(self) -> SimulatedClock | None:
+        inside = self.document.data.get("gateway")
+        if not isinstance(inside, Mapping) or "simulated_clock" not in inside:
+            return None
+        path, required = ("gateway", "simulated_clock"), ("rate", "origin", "wall_origin")
+        values = read_table(self.document, path, tables.SIMULATED_CLOCK, self.problems, required=required)
+        return build(SimulatedClock, values, required)
+
+    def _programs(self, given: object) -> tuple[str, ...]:
+        programs = []
+        for program in given if isinstance(given, tuple) else ():
+            line = self.document.line("gateway", "programs")
+            if program.endswith(".py"):
+                path = self._absolute(program)
+                if not os.path.isfile(path):
+                    what = f"programs: there is no file {path}"
+                    self.problems.add(self.document.file, line, what, "the path of a .py file, or a module's name")
+                programs.append(str(path))
+            elif _MODULE.fullmatch(program) is None:
+                what = f"programs: {program[:60]!r} is neither a module's name nor a .py file"
+                self.problems.add(self.document.file, line, what, '"my_procedures" or "procedures/heat.py"')
+            else:
+                programs.append(program)
+        return tuple(programs)
+
+    def _tiers(self) -> None:
+        document, problems, draft = self.document, self.problems, self.draft
+        entries = document.data.get("tier")
+        if not isinstance(entries, list) or not entries or len(entries) > MOST_TIERS:
+            what = f"there must be 1 to {MOST_TIERS} tiers"
+            problems.add(
+                document.file, document.line("tier"), what, "[[tier]] with the keys name and rank, for each tier"
+            )
+            draft.tiers_readable = False
+            return
+        for index in range(len(entries)):
+            path = ("tier", index)
+            values = read_table(document, path, tables.TIER, problems, required=("name", "rank"))
+            line = document.line(*path, "name")
+            name = values.get("name")
+            if not isinstance(name, str):
+                draft.tiers_readable = False
+                continue
+            if name in draft.tier_lines:
+                what = f"tier {name!r} stands already in line {draft.tier_lines[name][0]}"
+                problems.add(document.file, line, what, "a name that is used once")
+                # What was meant by the second one isn't known, so of unknown tiers nothing can be said.
+                draft.tiers_readable = False
+                continue
+            draft.tier_lines[name] = line, document.line(*path, "rank")
+            tier = build(Tier, {"description": "", **values}, ("name", "rank"))
+            if tier:
+                draft.tiers.append(tier)
+
+    def _points(self) -> None:
+        draft, problems = self.draft, self.problems
+        names = {**FILE_DEFAULTS, **read_table(self.document, ("files",), tables.FILES, problems)}
+        defaults = read_table(self.document, ("device_defaults",), tables.DEVICE_SETTINGS, problems)
+        draft.devices_file, text = self._read(str(names["devices"]), "devices")
+        if text is not None:
+            draft.device_rows, draft.devices = read_devices(draft.devices_file, text, defaults, problems)
+        draft.feeders_file, text = self._read(str(names["feeders"]), "feeders")
+        if text is not None:
+            draft.feeder_rows, draft.feeders = read_feeders(draft.feeders_file, text, problems)
+        draft.measurements_file, text = self._read(str(names["measurements"]), "measurements")
+        if text is not None:
+            draft.measurement_rows, draft.measurements = read_measurements(draft.measurements_file, text, problems)
+
+    def _read(self, name: str, key: str) -> tuple[str, str | None]:
+        path = Path(self.document.file).parent / name
+        return str(path), self.files.read(path, self.document.file, self.document.line("files", key))
+
+    def _absolute(self, name: str) -> Path:
+        return Path(os.path.normpath(self.file.parent / name))
