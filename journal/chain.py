@@ -10,11 +10,11 @@ import hashlib
 import struct
 from collections.abc import Sequence
 
-from journal.rows import RecordTuple
+from journal.rows import LinkedRecord
 
 _GENESIS_TAG = b"gridlatch journal 1\n"
 _BATCH_HEAD = struct.Struct(">QQQQqI")  # batch, first_seq, last_seq, last_message_id, time_us, number of records
-_RECORD_HEAD = struct.Struct(">QqIII")  # seq, time_us, bytes of instance, of kind, of payload
+_RECORD_HEAD = struct.Struct(">QqQIII")  # seq, time_us, prev, bytes of instance, of kind, of payload
 HASH_BYTES = 32
 
 
@@ -30,16 +30,16 @@ def batch_hash(
     last_seq: int,
     last_message_id: int,
     time_us: int,
-    records: Sequence[RecordTuple],
+    records: Sequence[LinkedRecord],
 ) -> bytes:
     """SHA-256 over the previous hash, the batch's own row and its records, in the order of seq."""
     pack = _RECORD_HEAD.pack
     parts = [previous, _BATCH_HEAD.pack(batch, first_seq, last_seq, last_message_id, time_us, len(records))]
     append = parts.append
-    for seq, instance, kind, record_time_us, payload in records:
+    for seq, instance, kind, record_time_us, prev, payload in records:
         who = instance.encode()
         what = kind.encode()
-        append(pack(seq, record_time_us, len(who), len(what), len(payload)))
+        append(pack(seq, record_time_us, prev, len(who), len(what), len(payload)))
         append(who)
         append(what)
         append(payload)

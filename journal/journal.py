@@ -101,9 +101,24 @@ class Journal:
     async def records(
         self, after_seq: int, limit: int = 1_000, *, instance: str | None = None, kinds: Sequence[str] | None = None
     ) -> Sequence[RecordTuple]:
-        """Committed records after a sequence number, oldest first; at most 10,000 at once."""
-        query = partial(reader.records, after_seq=after_seq, limit=limit, instance=instance, kinds=kinds)
-        return await self._reading(self._read, query)
+        """Committed records after a sequence number, oldest first; at most 10,000 at once.
+
+        Searches the log forward unless an instance is named; fewer than ``limit`` means that its end was reached.
+        """
+        limit = min(limit, reader.MAX_ROWS)
+        if instance is not None:
+            return await self._reading(
+                self._read,
+                partial(reader.instance_records, instance=instance, after_seq=after_seq, limit=limit, kinds=kinds),
+            )
+        found: list[RecordTuple] = []
+        end = self.head().seq
+        while after_seq < end and len(found) < limit:
+            up_to = min(after_seq + reader.SCAN_ROWS, end)
+            query = partial(reader.records, after_seq=after_seq, up_to_seq=up_to, limit=limit - len(found), kinds=kinds)
+            found += await self._reading(self._read, query)
+            after_seq = up_to
+        return found
 
     async def instance(self, instance: str) -> InstanceTuple | None:
         """The committed row of one instance, terminal ones too; None if it is unknown or purged."""

@@ -11,12 +11,26 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
+from journal.errors import JournalCorrupt
+from journal.links import LAST_RECORD
 from journal.rows import ActivityTuple, InstanceTuple, RecordTuple
 
 MAX_ROWS: Final = 10_000
 """No listing gives more rows at once, whatever its caller asks for; go on from the last one."""
 
+SCAN_ROWS: Final = 20_000
+"""A search through the log reads so many records at a time, each time as a short read of its own."""
+
 _RECORD: Final = "SELECT seq, instance, kind, time_us, payload FROM records"
+_HISTORY: Final = (
+    "WITH RECURSIVE own (seq, instance, kind, time_us, payload, prev) AS ("
+    "  SELECT seq, instance, kind, time_us, payload, prev FROM records"
+    f" WHERE seq = ({LAST_RECORD}) AND seq >= :first_seq"
+    " UNION ALL"
+    "  SELECT r.seq, r.instance, r.kind, r.time_us, r.payload, r.prev FROM own JOIN records AS r ON r.seq = own.prev"
+    "  WHERE own.prev >= :first_seq"
+    ") SELECT * FROM own ORDER BY seq"
+)
 _INSTANCE: Final = (
     "SELECT instance, kind, name, status, parent, created_us, updated_us, first_seq, state FROM instances"
 )
@@ -24,30 +38,33 @@ _Value: TypeAlias = int | str
 
 
 def history(connection: sqlite3.Connection, instance: str, first_seq: int) -> list[RecordTuple]:
-    """All records of an instance from first_seq on. Not limited: it is bounded by what an instance may do."""
-    return connection.execute(
-        f"{_RECORD} WHERE instance = ? AND seq >= ? ORDER BY seq", (instance, first_seq)
-    ).fetchall()
+    """All records of an instance from first_seq on. Not limited: it is bounded by what an instance may do.
+
+    Raises JournalCorrupt if the links between them are broken: a shortened history must never pass for a whole one.
+    """
+    rows = connection.execute(_HISTORY, {"instance": instance, "first_seq": first_seq}).fetchall()
+    if rows and (rows[0][5] >= first_seq or any(row[1] != instance for row in rows)):
+        raise JournalCorrupt(f"the records of {instance} are not linked to each other as they should be")
+    return [row[:5] for row in rows]
+
+
+def instance_records(
+    connection: sqlite3.Connection, instance: str, after_seq: int, limit: int, kinds: Sequence[str] | None
+) -> list[RecordTuple]:
+    """Records of one instance after a sequence number, oldest first, of some kinds or all."""
+    found = history(connection, instance, after_seq + 1)
+    return [row for row in found if kinds is None or row[2] in kinds][:limit]
 
 
 def records(
-    connection: sqlite3.Connection,
-    after_seq: int,
-    limit: int,
-    instance: str | None,
-    kinds: Sequence[str] | None,
+    connection: sqlite3.Connection, after_seq: int, up_to_seq: int, limit: int, kinds: Sequence[str] | None
 ) -> list[RecordTuple]:
-    """Records after a sequence number, oldest first, of one instance or all, of some kinds or all."""
-    where = ["seq > ?"]
-    values: list[_Value] = [after_seq]
-    if instance is not None:
-        where.append("instance = ?")
-        values.append(instance)
-    if kinds is not None:
-        where.append(f"kind IN ({_marks(kinds)})")
-        values.extend(kinds)
-    values.append(min(limit, MAX_ROWS))
-    return connection.execute(f"{_RECORD} WHERE {' AND '.join(where)} ORDER BY seq LIMIT ?", values).fetchall()
+    """Records of a range of sequence numbers (the end included), oldest first, of some kinds or all."""
+    clause = "" if kinds is None else f" AND kind IN ({_marks(kinds)})"
+    return connection.execute(
+        f"{_RECORD} WHERE seq > ? AND seq <= ?{clause} ORDER BY seq LIMIT ?",
+        (after_seq, up_to_seq, *(kinds or ()), limit),
+    ).fetchall()
 
 
 def instance_row(connection: sqlite3.Connection, instance: str) -> InstanceTuple | None:

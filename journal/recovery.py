@@ -23,11 +23,11 @@ TAIL_BATCHES: Final = 64
 TAIL_RECORDS: Final = 20_000
 """The tail that is checked at each start: so many batches, but no further back once so many records are reached."""
 FULL_CHECK_BYTES: Final = 256 * 1024 * 1024
-"""Up to this size SQLite's quick_check reads the whole file (0.5 s); of larger ones, all tables but the log."""
+"""Up to this size SQLite's quick_check reads the whole file (0.5 s); of larger ones, the projections alone."""
 AUTOCHECKPOINT_PAGES: Final = 4_096
 JOURNAL_SIZE_LIMIT_BYTES: Final = 32 * 1024 * 1024
 
-_LIVE_TABLES: Final = ("journal", "batches", "instances", "timers", "activities", "messages")
+_LIVE_TABLES: Final = ("journal", "instances", "timers", "activities", "messages")
 _SETTINGS: Final = (
     "PRAGMA synchronous = FULL",  # first: a switch to WAL under a lesser setting would not be durable itself
     "PRAGMA cell_size_check = ON",

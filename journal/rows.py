@@ -1,6 +1,6 @@
 """The shapes that cross the journal's border: plain tuples in a fixed field order, and small frozen results.
 
-What must stay true: the field order of the tuples is the column order of ``schema.sql``. Nothing here does I/O.
+What must stay true: the field order of the tuples is that of the engine's rows. Nothing here does I/O.
 All times are microseconds since the Unix epoch, given by the caller: the journal never asks a clock for one.
 """
 
@@ -13,6 +13,8 @@ from typing import Protocol, TypeAlias
 
 RecordTuple: TypeAlias = tuple[int, str, str, int, bytes]
 """seq, instance, kind, time_us, payload"""
+LinkedRecord: TypeAlias = tuple[int, str, str, int, int, bytes]
+"""seq, instance, kind, time_us, prev, payload: as stored; prev is the instance's record before this one, or 0"""
 InstanceTuple: TypeAlias = tuple[str, str, str, str, str, int, int, int, bytes]
 """instance, kind, name, status, parent, created_us, updated_us, first_seq, state"""
 TimerTuple: TypeAlias = tuple[str, int, int, bytes]

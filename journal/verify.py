@@ -17,7 +17,7 @@ from typing import Final
 from journal import schema
 from journal.chain import batch_hash, genesis
 from journal.errors import JournalCorrupt, JournalNotFound
-from journal.rows import Head, RecordTuple, VerifyResult
+from journal.rows import Head, LinkedRecord, VerifyResult
 
 STEP_BATCHES: Final = 256
 STEP_RECORDS: Final = 2_000
@@ -27,7 +27,9 @@ _BATCHES: Final = (
     "SELECT batch, first_seq, last_seq, last_message_id, time_us, prev_hash, hash FROM batches"
     " WHERE batch >= ? ORDER BY batch LIMIT ?"
 )
-_RECORDS: Final = "SELECT seq, instance, kind, time_us, payload FROM records WHERE seq BETWEEN ? AND ? ORDER BY seq"
+_RECORDS: Final = (
+    "SELECT seq, instance, kind, time_us, prev, payload FROM records WHERE seq BETWEEN ? AND ? ORDER BY seq"
+)
 
 
 class ChainCheck:
@@ -79,7 +81,7 @@ class ChainCheck:
     def _check_batch(self, connection: sqlite3.Connection, row: tuple[int, int, int, int, int, bytes, bytes]) -> bool:
         """Check one batch; True if it is bad."""
         batch, first_seq, last_seq, last_message_id, time_us, prev_hash, stored = row
-        records: list[RecordTuple] = connection.execute(_RECORDS, (first_seq, last_seq)).fetchall()
+        records: list[LinkedRecord] = connection.execute(_RECORDS, (first_seq, last_seq)).fetchall()
         digest = batch_hash(prev_hash, batch, first_seq, last_seq, last_message_id, time_us, records)
         if batch != self._next:
             self._bad = (self._next, f"batch {self._next} is missing, {batch} follows {self._next - 1}")

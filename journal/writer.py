@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from journal.bulk import BulkStatement
 from journal.chain import batch_hash
 from journal.errors import BatchRefused, JournalWriteError
-from journal.rows import ENTITY, TERMINAL_STATUSES, BatchLike, Head, RecordTuple
+from journal.links import LastRecords
+from journal.rows import ENTITY, TERMINAL_STATUSES, BatchLike, Head, LinkedRecord, RecordTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +40,24 @@ _REMOVE_INSTANCES: Final = BulkStatement("DELETE FROM instances WHERE instance I
 _REMOVE_TIMERS: Final = BulkStatement("DELETE FROM timers WHERE (instance, task_id) IN (", 2, ")")
 _REMOVE_ACTIVITIES: Final = BulkStatement("DELETE FROM activities WHERE (instance, task_id) IN (", 2, ")")
 _REMOVE_MESSAGES: Final = BulkStatement("DELETE FROM messages WHERE message_id IN (", 1, ")")
-_ADD_RECORDS: Final = BulkStatement("INSERT INTO records (seq, instance, kind, time_us, payload)", 5)
+_ADD_RECORDS: Final = BulkStatement("INSERT INTO records (seq, instance, kind, time_us, prev, payload)", 6)
+_ADD_TAILS: Final = BulkStatement("REPLACE INTO tails (instance, last_seq)", 2)
 _ADD_TIMERS: Final = BulkStatement("REPLACE INTO timers (instance, task_id, due_us, payload)", 4)
 _ADD_ACTIVITIES: Final = BulkStatement("REPLACE INTO activities (instance, task_id, payload)", 3)
 _ADD_MESSAGES: Final = BulkStatement("REPLACE INTO messages (message_id, target, payload)", 3)
 _ADD_INSTANCES: Final = BulkStatement(
-    "INSERT INTO instances (instance, kind, name, status, parent, created_us, updated_us, first_seq, state)",
-    9,
+    "INSERT INTO instances (instance, kind, name, status, parent, created_us, updated_us, first_seq, state, last_seq)",
+    10,
     " ON CONFLICT (instance) DO UPDATE SET kind = excluded.kind, name = excluded.name, status = excluded.status,"
     " parent = excluded.parent, created_us = excluded.created_us, updated_us = excluded.updated_us,"
-    " first_seq = excluded.first_seq, state = excluded.state",
+    " first_seq = excluded.first_seq, state = excluded.state,"
+    " last_seq = excluded.last_seq",
 )
 _ADD_BATCH: Final = (
     "INSERT INTO batches (batch, first_seq, last_seq, last_message_id, time_us, prev_hash, hash)"
     " VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
-_PURGEABLE: Final = "SELECT instance FROM instances WHERE instance = ? AND kind <> ? AND status IN (?, ?, ?)"
+_PURGEABLE: Final = "SELECT last_seq FROM instances WHERE instance = ? AND kind <> ? AND status IN (?, ?, ?)"
 _PURGE: Final = (
     "DELETE FROM timers WHERE instance = ?",
     "DELETE FROM activities WHERE instance = ?",
@@ -67,6 +70,7 @@ class Writer:
 
     def __init__(self, end: ChainEnd) -> None:
         self.end = end
+        self._last_records = LastRecords()
         self.failure: JournalWriteError | None = None
         self.batches = 0
         self.records = 0
@@ -80,25 +84,16 @@ class Writer:
         records = batch.records
         self._check_order(records)
         try:
-            following = self._next_end(batch, records)
             connection.execute("BEGIN IMMEDIATE")
-            _remove(connection, batch)
-            _add(connection, batch)
-            connection.execute(
-                _ADD_BATCH,
-                (
-                    following.batch,
-                    self.end.seq + 1,
-                    following.seq,
-                    following.last_message_id,
-                    following.time_us,
-                    self.end.hash,
-                    following.hash,
-                ),
-            )
+            linked, last = self._link(connection, records)
+            following = self._next_end(batch, linked)
+            self._remove(connection, batch)
+            self._add(connection, batch, linked, last)
+            connection.execute(_ADD_BATCH, _batch_row(self.end, following))
             connection.execute("COMMIT")
         except BaseException as error:  # whatever it was: no half transaction stays open, and nothing follows
             raise self._fail(connection, f"batch {self.end.batch + 1}", error) from error
+        self._last_records.committed(last.items())
         self.end = following
         self.batches += 1
         self.records += len(records)
@@ -108,16 +103,15 @@ class Writer:
     def purge(self, connection: sqlite3.Connection, instances: Sequence[str]) -> list[str]:
         """Remove what is known of those of the instances that are terminal; returns them. Records stay."""
         self.refuse_after_failure()
+        removed = []
         try:
             connection.execute("BEGIN IMMEDIATE")
-            removed = [
-                instance
-                for instance in dict.fromkeys(instances)
-                if connection.execute(_PURGEABLE, (instance, ENTITY, *TERMINAL_STATUSES)).fetchone()
-            ]
-            for instance in removed:
-                for sql in _PURGE:
-                    connection.execute(sql, (instance,))
+            for instance in dict.fromkeys(instances):
+                if connection.execute(_PURGEABLE, (instance, ENTITY, *TERMINAL_STATUSES)).fetchone():
+                    self._keep_tails(connection, [instance])
+                    for sql in _PURGE:
+                        connection.execute(sql, (instance,))
+                    removed.append(instance)
             connection.execute("COMMIT")
         except BaseException as error:  # as in commit
             raise self._fail(connection, "a purge", error) from error
@@ -135,15 +129,66 @@ class Writer:
                 raise BatchRefused(f"record {record[0]} ({record[1]} {record[2]}) where {expected} must follow")
             expected += 1
 
-    def _next_end(self, batch: BatchLike, records: Sequence[RecordTuple]) -> ChainEnd:
-        number = self.end.batch + 1
-        last_seq = self.end.seq + len(records)
-        time_us = max(self.end.time_us, batch.time_us, max((record[3] for record in records), default=0))
+    def _link(
+        self, connection: sqlite3.Connection, records: Sequence[RecordTuple]
+    ) -> tuple[list[LinkedRecord], dict[str, int]]:
+        """The records with their links, and the last one of each instance among them."""
+        last: dict[str, int] = {}
+        linked = []
+        for seq, instance, kind, time_us, payload in records:
+            prev = last.get(instance)
+            if prev is None:
+                prev = self._last_records.of(connection, instance)
+            linked.append((seq, instance, kind, time_us, prev, payload))
+            last[instance] = seq
+        return linked, last
+
+    def _next_end(self, batch: BatchLike, records: Sequence[LinkedRecord]) -> ChainEnd:
+        end = self.end
+        number = end.batch + 1
+        last_seq = end.seq + len(records)
+        time_us = max(end.time_us, batch.time_us, max((record[3] for record in records), default=0))
         message_id = max(
-            self.end.last_message_id, max(batch.messages_added, default=0), max(batch.messages_removed, default=0)
+            end.last_message_id, max(batch.messages_added, default=0), max(batch.messages_removed, default=0)
         )
-        digest = batch_hash(self.end.hash, number, self.end.seq + 1, last_seq, message_id, time_us, records)
+        digest = batch_hash(end.hash, number, end.seq + 1, last_seq, message_id, time_us, records)
         return ChainEnd(number, last_seq, message_id, time_us, digest)
+
+    def _remove(self, connection: sqlite3.Connection, batch: BatchLike) -> None:
+        if batch.instances_removed:
+            self._keep_tails(connection, batch.instances_removed)
+            _REMOVE_INSTANCES.run(connection, [(instance,) for instance in batch.instances_removed])
+        if batch.timers_removed:
+            _REMOVE_TIMERS.run(connection, list(batch.timers_removed))
+        if batch.activities_removed:
+            _REMOVE_ACTIVITIES.run(connection, list(batch.activities_removed))
+        if batch.messages_removed:
+            _REMOVE_MESSAGES.run(connection, [(message_id,) for message_id in batch.messages_removed])
+
+    def _add(
+        self,
+        connection: sqlite3.Connection,
+        batch: BatchLike,
+        linked: Sequence[LinkedRecord],
+        last: Mapping[str, int],
+    ) -> None:
+        _ADD_RECORDS.run(connection, linked)
+        if batch.instances:
+            last_of = self._last_records.of
+            rows = [(*row, last.get(row[0]) or last_of(connection, row[0])) for row in batch.instances.values()]
+            _ADD_INSTANCES.run(connection, rows)
+        _ADD_TAILS.run(connection, [item for item in last.items() if item[0] not in batch.instances])
+        if batch.timers_added:
+            _ADD_TIMERS.run(connection, list(batch.timers_added.values()))
+        if batch.activities_added:
+            _ADD_ACTIVITIES.run(connection, list(batch.activities_added.values()))
+        if batch.messages_added:
+            _ADD_MESSAGES.run(connection, list(batch.messages_added.values()))
+
+    def _keep_tails(self, connection: sqlite3.Connection, instances: Iterable[str]) -> None:
+        """Before their rows go: keep where the histories of these instances end."""
+        last = [(instance, self._last_records.of(connection, instance)) for instance in instances]
+        _ADD_TAILS.run(connection, [item for item in last if item[1]])
 
     def _fail(self, connection: sqlite3.Connection, what: str, error: BaseException) -> JournalWriteError:
         reason = explain(error)
@@ -168,25 +213,5 @@ def explain(error: BaseException) -> str:
             return f"{name}: {error}"
 
 
-def _remove(connection: sqlite3.Connection, batch: BatchLike) -> None:
-    if batch.instances_removed:
-        _REMOVE_INSTANCES.run(connection, [(instance,) for instance in batch.instances_removed])
-    if batch.timers_removed:
-        _REMOVE_TIMERS.run(connection, list(batch.timers_removed))
-    if batch.activities_removed:
-        _REMOVE_ACTIVITIES.run(connection, list(batch.activities_removed))
-    if batch.messages_removed:
-        _REMOVE_MESSAGES.run(connection, [(message_id,) for message_id in batch.messages_removed])
-
-
-def _add(connection: sqlite3.Connection, batch: BatchLike) -> None:
-    if batch.records:
-        _ADD_RECORDS.run(connection, batch.records)
-    if batch.instances:
-        _ADD_INSTANCES.run(connection, list(batch.instances.values()))
-    if batch.timers_added:
-        _ADD_TIMERS.run(connection, list(batch.timers_added.values()))
-    if batch.activities_added:
-        _ADD_ACTIVITIES.run(connection, list(batch.activities_added.values()))
-    if batch.messages_added:
-        _ADD_MESSAGES.run(connection, list(batch.messages_added.values()))
+def _batch_row(before: ChainEnd, end: ChainEnd) -> tuple[int, int, int, int, int, bytes, bytes]:
+    return end.batch, before.seq + 1, end.seq, end.last_message_id, end.time_us, before.hash, end.hash
