@@ -20,7 +20,7 @@ from typing import Protocol
 
 
 class Position(enum.StrEnum):
-    """Position of a switching device; the first four are IEC 61850 ``Dbpos`` (XCBR.Pos), the last means "never read"."""
+    """Position of a switching device; four are IEC 61850 ``Dbpos`` (XCBR.Pos), the last means "never read"."""
 
     INTERMEDIATE = "intermediate"
     OPEN = "open"
