@@ -1,0 +1,179 @@
+"""Running activities: bounded, with time-outs, on the loop (``async def``) or in a thread (``def``).
+
+An activity is started only once its start is on disk. What must stay true: every start yields exactly one report to the
+engine, or none when this process ends first; the journal then still holds the start, and the engine decides at recovery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import traceback
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.durable.codec import NULL, Json, Raw, pack, unpack
+from gateway.durable.errors import DurableError, FailureDetails, NotFoundError, describe
+from gateway.durable.registry import Activity, Registry
+
+if TYPE_CHECKING:
+    from gateway.durable.client import DurableOrchestrationClient
+
+MAX_RUNNING = 4096
+MAX_THREADS = 32
+
+INTERRUPTED = "ActivityInterrupted"
+
+
+class PendingActivity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A started activity without a result, as journaled. on_result: for entities, the operation that takes it."""
+
+    name: str
+    input: Raw = NULL
+    attempt: int = 1
+    operation_id: str = ""
+    on_result: str = ""
+    context: Raw = NULL
+
+
+encode_pending = msgspec.json.Encoder().encode
+decode_pending = msgspec.json.Decoder(PendingActivity).decode
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityContext:
+    """What an activity is told about itself.
+
+    operation_id: the same over retries and restarts. attempt: 1, 2, … as the caller's retries count. timeout_s: real
+    seconds that it may take, None for no limit.
+    """
+
+    instance_id: str
+    name: str
+    operation_id: str
+    attempt: int
+    timeout_s: float | None
+    client: DurableOrchestrationClient
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How one activity ended; failure is None when it ended well."""
+
+    result: Raw
+    failure: FailureDetails | None
+
+
+Key = tuple[str, int]
+
+
+class ActivityRunner:
+    """Runs at most ``max_running`` activities at once; the others wait in order (they are journaled already)."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        client: DurableOrchestrationClient,
+        report: Callable[[Key, Report], None],
+        max_running: int = MAX_RUNNING,
+    ) -> None:
+        self._registry = registry
+        self._client = client
+        self._report = report
+        self._max_running = max_running
+        self._running: dict[Key, asyncio.Task[None]] = {}
+        self._queue: deque[tuple[Key, PendingActivity]] = deque()
+        self._cancelled: set[Key] = set()
+        self._threads: ThreadPoolExecutor | None = None
+        self._stopping = False
+
+    @property
+    def running(self) -> int:
+        """How many run now."""
+        return len(self._running)
+
+    @property
+    def queued(self) -> int:
+        """How many wait for a place."""
+        return len(self._queue)
+
+    def start(self, key: Key, pending: PendingActivity) -> None:
+        """Run it now or as soon as there is a place."""
+        if self._stopping:
+            return
+        if len(self._running) >= self._max_running:
+            self._queue.append((key, pending))
+            return
+        task = asyncio.get_running_loop().create_task(self._run(key, pending))
+        self._running[key] = task
+        task.add_done_callback(lambda _: self._ended(key))
+
+    def cancel(self, key: Key) -> None:
+        """End it; it reports nothing."""
+        task = self._running.get(key)
+        if task is not None:
+            task.cancel()
+        elif any(k == key for k, _ in self._queue):
+            self._cancelled.add(key)
+
+    async def drain(self, timeout_s: float) -> int:
+        """Start nothing more, wait for what runs, then cancel the rest; how many were cut off."""
+        self._stopping = True
+        self._queue.clear()
+        tasks = list(self._running.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=1.0)
+        else:
+            late = set()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        return len(late)
+
+    def _ended(self, key: Key) -> None:
+        self._running.pop(key, None)
+        while self._queue and len(self._running) < self._max_running:
+            following, pending = self._queue.popleft()
+            if following in self._cancelled:
+                self._cancelled.discard(following)
+                continue
+            self.start(following, pending)
+
+    async def _run(self, key: Key, pending: PendingActivity) -> None:
+        try:
+            activity = self._registry.get_activity(pending.name)
+        except NotFoundError as error:
+            self._report(key, Report(NULL, describe(error)))
+            return
+        context = ActivityContext(
+            key[0], pending.name, pending.operation_id, pending.attempt, activity.timeout_s, self._client
+        )
+        try:
+            async with asyncio.timeout(activity.timeout_s):
+                value = await self._call(activity, unpack(pending.input), context)
+            report = Report(pack(value, f"the result of activity {pending.name}"), None)
+        except TimeoutError as error:
+            message = str(error) or f"the activity {pending.name} took longer than {activity.timeout_s} s"
+            report = Report(NULL, describe(TimeoutError(message)))
+        except DurableError as error:
+            report = Report(NULL, describe(error))
+        except Exception as error:  # noqa: BLE001 - whatever the author's code raises is the activity's outcome
+            text = "".join(traceback.format_exception(error, limit=-8))
+            report = Report(NULL, describe(error, text))
+        self._report(key, report)
+
+    async def _call(self, activity: Activity, value: Json, context: ActivityContext) -> Json:
+        arguments = (value, context)[: activity.takes]
+        if inspect.iscoroutinefunction(activity.function):
+            return await activity.function(*arguments)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="activity")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, activity.function, *arguments)

@@ -1,0 +1,282 @@
+"""How the rest of the gateway starts, asks and tells instances: the names of Azure Durable Functions.
+
+Every call returns once its effect is on disk; every query sees committed state only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from gateway.clock import from_us, to_us
+from gateway.durable import history as h
+from gateway.durable.codec import NULL, Json, Raw, pack, unpack
+from gateway.durable.entity import OperationRequest, decode_snapshot
+from gateway.durable.errors import (
+    EntityOperationError,
+    FailureDetails,
+    GoneError,
+    LimitExceededError,
+    NotFoundError,
+)
+from gateway.durable.identity import EntityId, check_instance_id, name_of
+from gateway.durable.instances import (
+    ORCHESTRATION,
+    TERMINAL,
+    EntityInstance,
+    Orchestration,
+    OrchestrationRuntimeStatus,
+    decode_state,
+)
+from gateway.durable.mailbox import MAX_MESSAGES, Lane
+from gateway.durable.replay import MAX_BUFFERED_EVENTS
+from gateway.durable.store import InstanceRow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.durable.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class DurableOrchestrationStatus:
+    """What is known of one orchestration, as committed.
+
+    history: the records of its current execution, when asked for.
+    """
+
+    instance_id: str
+    name: str
+    runtime_status: OrchestrationRuntimeStatus
+    created_time: datetime
+    last_updated_time: datetime
+    input_: Json
+    output: Json
+    custom_status: Json
+    failure: FailureDetails | None
+    parent_instance_id: str | None
+    history: list[Json] | None = None
+
+
+class DurableOrchestrationClient:
+    """Client of the engine in this process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        # Answers to a client of an earlier process must not reach one of this process by chance.
+        self.caller = f"client:{uuid.uuid4().hex}"
+
+    async def start_new(
+        self,
+        orchestration_function_name: str | Callable[..., object],
+        instance_id: str | None = None,
+        client_input: Json = None,
+        version: str | None = None,
+    ) -> str:
+        """Start an orchestration; returns its id once the start is on disk.
+
+        Errors: NotFoundError (no such orchestrator), AlreadyExistsError (id in use), LimitExceededError,
+        NotSerializableError, EngineStoppedError; ValueError for a malformed id.
+        """
+        engine = self._engine
+        orchestrator = engine.registry.get_orchestrator(name_of(orchestration_function_name))
+        instance = uuid.uuid4().hex if instance_id is None else check_instance_id(instance_id)
+        data = pack(client_input, f"the input of {orchestrator.name}")
+        await engine.admit()
+        earlier = None if instance_id is None else await self._row(instance)
+        first_task = 1
+        if earlier is not None and earlier.kind == ORCHESTRATION:
+            first_task = decode_state(earlier.state).next_task
+        started = h.ExecutionStarted(
+            orchestrator.name,
+            data,
+            orchestrator.version if version is None else version,
+            first_task=first_task,
+            fingerprint=orchestrator.fingerprint,
+        )
+        engine.begin(instance, started, Lane.OPERATOR)
+        await engine.on_disk()
+        return instance
+
+    async def raise_event(
+        self, instance_id: str, event_name: str, event_data: Json = None, raised_by: str = ""
+    ) -> None:
+        """Send an external event; returns once it is on disk.
+
+        Errors: NotFoundError (no such instance), GoneError (it has finished), LimitExceededError (payload, or more than
+        10,000 events buffered), NotSerializableError, EngineStoppedError.
+        """
+        if not event_name:
+            raise ValueError("an event needs a name")
+        data = pack(event_data, f"the data of event {event_name}")
+        await self._engine.admit()
+        instance = await self._live(instance_id)
+        self._check_room(instance)
+        if instance.execution is not None and instance.execution.buffered_count >= MAX_BUFFERED_EVENTS:
+            raise LimitExceededError(f"{instance_id} has {MAX_BUFFERED_EVENTS} events that it has not asked for yet")
+        self._engine.send(instance, h.EventRaised(event_name, data, raised_by), Lane.OPERATOR)
+        await self._engine.on_disk()
+
+    async def terminate(self, instance_id: str, reason: str, raised_by: str = "", recursive: bool = True) -> None:
+        """End an orchestration (and what it started) from outside; returns once that is on disk.
+
+        Errors: NotFoundError, GoneError, EngineStoppedError.
+        """
+        await self._engine.admit()
+        instance = await self._live(instance_id)
+        self._engine.send(instance, h.ExecutionTerminated(reason, raised_by, recursive), Lane.OPERATOR)
+        await self._engine.on_disk()
+
+    async def _live(self, instance_id: str) -> Orchestration:
+        instance = self._engine.instances.get(instance_id)
+        if isinstance(instance, Orchestration):
+            if instance.terminal:
+                raise GoneError(f"{instance_id} has finished: {instance.status}")
+            return instance
+        row = await self._row(instance_id)
+        if row is None or row.kind != ORCHESTRATION:
+            raise NotFoundError(f"there is no orchestration {instance_id!r}")
+        raise GoneError(f"{instance_id} has finished: {row.status}")
+
+    def _check_room(self, instance: Orchestration | EntityInstance) -> None:
+        if instance.mailbox.full:
+            raise LimitExceededError(f"{instance.id} has {MAX_MESSAGES} messages waiting; try again later")
+
+    # Entities
+
+    async def signal_entity(self, entity_id: EntityId, operation_name: str, operation_input: Json = None) -> None:
+        """Tell an entity something; returns once that is on disk."""
+        data = pack(operation_input, f"the input of {operation_name} on {entity_id}")
+        await self._engine.admit()
+        entity = self._engine.entity(entity_id)
+        self._check_room(entity)
+        self._engine.send(entity, OperationRequest(operation_name, data), Lane.OTHER)
+        await self._engine.on_disk()
+
+    def post_to_entity(self, entity_id: EntityId, operation_name: str, operation_input: Json = None) -> None:
+        """Tell an entity something without waiting for the disk: for observations, which the next reading repeats."""
+        data = pack(operation_input, f"the input of {operation_name} on {entity_id}")
+        entity = self._engine.entity(entity_id)
+        self._check_room(entity)
+        self._engine.send(entity, OperationRequest(operation_name, data), Lane.OTHER)
+
+    async def call_entity(
+        self, entity_id: EntityId, operation_name: str, operation_input: Json = None, operator: bool = False
+    ) -> Json:
+        """Ask an entity; returns its answer once what led to it is on disk.
+
+        operator: a person waits for it; it goes ahead of other work. Errors: EntityOperationError, NotFoundError,
+        LimitExceededError, NotSerializableError, EngineStoppedError.
+        """
+        data = pack(operation_input, f"the input of {operation_name} on {entity_id}")
+        await self._engine.admit()
+        entity = self._engine.entity(entity_id)
+        self._check_room(entity)
+        number, future = self._engine.new_call()
+        request = OperationRequest(operation_name, data, self.caller, number)
+        self._engine.send(entity, request, Lane.OPERATOR if operator else Lane.OTHER)
+        answer = await future
+        if isinstance(answer, h.EntityOperationFailed):
+            raise EntityOperationError(f"{operation_name} on {entity_id} failed: {answer.details}", answer.details)
+        return unpack(answer.result)
+
+    def read_entity_raw(self, entity_id: EntityId) -> Raw | None:
+        """The committed state of an entity as JSON, None when it has none."""
+        instance = self._engine.instances.get(str(entity_id))
+        if not isinstance(instance, EntityInstance) or instance.row is None:
+            return None
+        return decode_snapshot(instance.row.state).state
+
+    async def read_entity_state(self, entity_id: EntityId) -> Json:
+        """The committed state of an entity.
+
+        Errors: NotFoundError when it has none.
+        """
+        raw = self.read_entity_raw(entity_id)
+        if raw is None:
+            raise NotFoundError(f"there is no entity {entity_id}")
+        return unpack(raw)
+
+    # Queries
+
+    async def get_status(
+        self, instance_id: str, show_history: bool = False, show_input: bool = False
+    ) -> DurableOrchestrationStatus:
+        """The committed status of an orchestration.
+
+        Errors: NotFoundError.
+        """
+        row = await self._row(instance_id)
+        if row is None or row.kind != ORCHESTRATION:
+            raise NotFoundError(f"there is no orchestration {instance_id!r}")
+        return await self._status(row, show_history, show_input)
+
+    async def get_status_all(self) -> list[DurableOrchestrationStatus]:
+        """The committed status of all orchestrations (at most 1,000; see get_status_by for pages)."""
+        return await self.get_status_by(limit=1000)
+
+    async def get_status_by(
+        self,
+        created_time_from: datetime | None = None,
+        created_time_to: datetime | None = None,
+        runtime_status: Sequence[OrchestrationRuntimeStatus] | None = None,
+        *,
+        name: str | None = None,
+        prefix: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[DurableOrchestrationStatus]:
+        """Committed orchestrations in the order of their ids, those after the id ``after``."""
+        rows = await self._engine.read_instances(
+            kind=ORCHESTRATION,
+            name=name,
+            statuses=None if runtime_status is None else [s.value for s in runtime_status],
+            prefix=prefix,
+            created_from_us=None if created_time_from is None else to_us(created_time_from),
+            created_to_us=None if created_time_to is None else to_us(created_time_to),
+            limit=limit,
+            after=after,
+        )
+        return [await self._status(row, False, False) for row in rows]
+
+    async def wait_for_completion(self, instance_id: str, timeout_s: float | None = None) -> DurableOrchestrationStatus:
+        """Wait until an orchestration has finished; its status then.
+
+        timeout_s: real seconds. Errors: NotFoundError, TimeoutError, EngineStoppedError.
+        """
+        if isinstance(self._engine.instances.get(instance_id), Orchestration):
+            async with asyncio.timeout(timeout_s):
+                await self._engine.finish_waiter(instance_id)
+        return await self.get_status(instance_id)
+
+    async def _row(self, instance_id: str) -> InstanceRow | None:
+        instance = self._engine.instances.get(instance_id)
+        if instance is not None and instance.row is not None:
+            return instance.row
+        return await self._engine.read_instance(instance_id)
+
+    async def _status(self, row: InstanceRow, show_history: bool, show_input: bool) -> DurableOrchestrationStatus:
+        state = decode_state(row.state)
+        history: list[Json] | None = None
+        given: Json = None
+        if show_history or show_input:
+            records = await self._engine.read_history(row.instance, row.first_seq)
+            history = [{"seq": r[0], "time_us": r[3], **unpack(Raw(r[4]))} for r in records]
+            given = history[0]["events"][0].get("input") if history else None
+        return DurableOrchestrationStatus(
+            row.instance,
+            row.name,
+            OrchestrationRuntimeStatus(row.status),
+            from_us(row.created_us),
+            from_us(row.updated_us),
+            given,
+            unpack(state.output) if row.status in TERMINAL and state.output is not NULL else None,
+            unpack(state.custom_status),
+            state.failure,
+            row.parent or None,
+            history if show_history else None,
+        )

@@ -1,0 +1,217 @@
+"""What the author of an orchestrator sees: the names of Azure Durable Functions for Python (v1).
+
+Everything that this object does is a decision of the orchestration: it is noted, journaled at the end of the turn, and
+compared at replay. Calls are scheduled when they are made, not when they are first waited for.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.clock import from_us, to_us
+from gateway.durable import history as h
+from gateway.durable.codec import MAX_CUSTOM_STATUS_BYTES, Json, pack, unpack
+from gateway.durable.identity import EntityId, check_instance_id, name_of
+from gateway.durable.retry import RetryOptions
+from gateway.durable.tasks import AllTask, AnyTask, EventTask, Raise, Task, TimerTask
+
+if TYPE_CHECKING:
+    from gateway.durable.replay import Execution
+
+Named = str | Callable[..., object]
+
+_NAMESPACE = uuid.UUID("9b4c3c52-2f0d-4ef0-9f55-6c0a0b8f6a11")
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class DurableOrchestrationContext:
+    """The orchestrator's only way to the world."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+
+    # Who and when
+
+    @property
+    def instance_id(self) -> str:
+        """Id of this orchestration."""
+        return self._execution.instance
+
+    @property
+    def name(self) -> str:
+        """Name under which the orchestrator is registered."""
+        return self._execution.started.name
+
+    @property
+    def version(self) -> str:
+        """The version that this instance started with."""
+        return self._execution.started.version
+
+    @property
+    def parent_instance_id(self) -> str | None:
+        """Id of the orchestration that started this one."""
+        return self._execution.started.parent or None
+
+    @property
+    def is_replaying(self) -> bool:
+        """True while a turn runs that has happened before."""
+        return self._execution.replaying
+
+    @property
+    def current_utc_datetime(self) -> datetime:
+        """Time of this turn (aware, UTC); the same at every replay."""
+        return from_us(self._execution.now_us)
+
+    @property
+    def custom_status(self) -> Json:
+        """The custom status as last set."""
+        status = self._execution.custom_status
+        return None if status is None else unpack(status)
+
+    @property
+    def will_continue_as_new(self) -> bool:
+        """True once continue_as_new was called."""
+        return self._execution.continue_input is not None
+
+    @property
+    def log(self) -> structlog.typing.FilteringBoundLogger:
+        """A logger that is silent at replay, so that each line is written once."""
+        if self._execution.replaying:
+            silent: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+                None, processors=[_drop], wrapper_class=structlog.make_filtering_bound_logger(0)
+            )
+            return silent
+        logger: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind(instance=self.instance_id)
+        return logger
+
+    def get_input(self) -> Json:
+        """The input, a fresh object each time."""
+        return unpack(self._execution.started.input)
+
+    def set_custom_status(self, status: Json) -> None:
+        """Say what goes on; at most 16 KB of JSON.
+
+        Errors: LimitExceededError, NotSerializableError.
+        """
+        self._execution.custom_status = pack(
+            status, f"the custom status of {self.instance_id}", MAX_CUSTOM_STATUS_BYTES
+        )
+        self._execution.custom_status_set = True
+
+    def new_uuid(self) -> str:
+        """A UUID that is the same at every replay."""
+        execution = self._execution
+        execution.uuid_counter += 1
+        return str(uuid.uuid5(_NAMESPACE, f"{execution.instance}_{execution.now_us}_{execution.uuid_counter}"))
+
+    def new_guid(self) -> uuid.UUID:
+        """As new_uuid, as an object."""
+        return uuid.UUID(self.new_uuid())
+
+    # Calls
+
+    def call_activity(self, name: Named, input_: Json = None) -> Task:
+        """Run an activity, at least once; the task's result is what it returns."""
+        return self._activity(name, input_, None)
+
+    def call_activity_with_retry(self, name: Named, retry_options: RetryOptions, input_: Json = None) -> Task:
+        """As call_activity, tried again when it fails."""
+        return self._activity(name, input_, retry_options)
+
+    def _activity(self, named: Named, input_: Json, retry: RetryOptions | None) -> Task:
+        name = name_of(named)
+        data = pack(input_, f"the input of activity {name}")
+
+        def schedule(task_id: int, attempt: int, operation_id: str) -> None:
+            self._execution.act(h.TaskScheduled(task_id, name, data, attempt, operation_id))
+
+        return self._execution.call(name, schedule, retry)
+
+    def call_sub_orchestrator(
+        self, name: Named, input_: Json = None, instance_id: str | None = None, version: str | None = None
+    ) -> Task:
+        """Start another orchestration and wait for its output. Its id is ``{parent}:{task id in hex}`` unless given."""
+        return self._sub_orchestration(name, input_, instance_id, version, None)
+
+    def call_sub_orchestrator_with_retry(
+        self,
+        name: Named,
+        retry_options: RetryOptions,
+        input_: Json = None,
+        instance_id: str | None = None,
+        version: str | None = None,
+    ) -> Task:
+        """As call_sub_orchestrator, tried again when it fails."""
+        return self._sub_orchestration(name, input_, instance_id, version, retry_options)
+
+    def _sub_orchestration(
+        self, named: Named, input_: Json, instance_id: str | None, version: str | None, retry: RetryOptions | None
+    ) -> Task:
+        name = name_of(named)
+        data = pack(input_, f"the input of sub-orchestration {name}")
+        if instance_id is not None:
+            check_instance_id(instance_id)
+
+        def schedule(task_id: int, attempt: int, operation_id: str) -> None:
+            child = instance_id or f"{self.instance_id}:{task_id:04x}"
+            self._execution.act(h.SubOrchestrationInstanceCreated(task_id, name, child, data, version or ""))
+
+        return self._execution.call(name, schedule, retry)
+
+    def call_entity(self, entity_id: EntityId, operation: str, input: Json = None) -> Task:
+        """Ask an entity and wait for its answer."""
+        data = pack(input, f"the input of {operation} on {entity_id}")
+
+        def schedule(task_id: int, attempt: int, operation_id: str) -> None:
+            self._execution.act(h.EntityOperationCalled(task_id, str(entity_id), operation, data))
+
+        return self._execution.call(f"{operation} on {entity_id}", schedule, None)
+
+    def signal_entity(self, entity_id: EntityId, operation: str, input: Json = None) -> None:
+        """Tell an entity something; no answer."""
+        data = pack(input, f"the input of {operation} on {entity_id}")
+        task_id = self._execution.new_id()
+        self._execution.act(h.EntityOperationSignaled(task_id, str(entity_id), operation, data))
+
+    # Waiting
+
+    def create_timer(self, fire_at: datetime | timedelta) -> TimerTask:
+        """A durable timer, due at a time (a naive one is UTC) or after a span of engine time."""
+        if isinstance(fire_at, timedelta):
+            return self._execution.timer(self._execution.now_us + fire_at // _MICROSECOND)
+        return self._execution.timer(to_us(fire_at))
+
+    def wait_for_external_event(
+        self, name: str, timeout: float | timedelta | None = None, default: Json | Raise = None
+    ) -> EventTask:
+        """Wait for an event (names don't mind case); one event completes one wait, in the order of the waits.
+
+        timeout: seconds or timedelta, after which the wait yields ``default`` (``RAISE``: raises TimeoutError) and is over:
+        a later event is then kept for the next wait. The task says ``timed_out``.
+        """
+        timeout_us: int | None = None
+        if timeout is not None:
+            span = timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout)
+            timeout_us = max(0, span // _MICROSECOND)
+        return self._execution.wait_for_event(name, timeout_us, default)
+
+    def task_all(self, activities: Sequence[Task]) -> AllTask:
+        """Complete when all have; then their results in order, or the first failure."""
+        return AllTask(activities)
+
+    def task_any(self, activities: Sequence[Task]) -> AnyTask:
+        """Complete with the first that does, be it failed; the others run on."""
+        return AnyTask(activities)
+
+    def continue_as_new(self, input_: Json, preserve_unprocessed_events: bool = True) -> None:
+        """Start over with this input and an empty history, when the orchestrator next yields or returns."""
+        self._execution.continue_as_new(input_, preserve_unprocessed_events)
+
+
+def _drop(logger: object, method: str, event: object) -> str:
+    raise structlog.DropEvent

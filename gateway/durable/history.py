@@ -1,0 +1,289 @@
+"""What the journal holds of an orchestration: events, one record a turn.
+
+A turn takes some messages (*incoming* events) and yields decisions (*actions*); both are journaled together as one
+record of kind ``turn`` whose time is ``current_utc_datetime`` of that turn. Replay feeds the incoming events of each
+record to the code and compares its decisions with the recorded ones. Kinds of events carry the names of the Durable Task
+Framework. Version of this vocabulary: ``FORMAT``; a field may be added with a default, never renamed or reused.
+
+Ids count the actions of an instance, in order of their creation, from 1. They go on over continue-as-new and over the
+reuse of an instance id, so a late result can never be taken for that of another task.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from gateway.durable.codec import NULL, Raw
+from gateway.durable.errors import FailureDetails
+
+FORMAT = 1
+
+TURN = "turn"
+OPERATION = "operations"
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag=True):
+    """Base of all events."""
+
+    incoming: ClassVar[bool] = False
+
+
+class EventRaised(Event, frozen=True, omit_defaults=True, tag=True):
+    """An external event arrived. raised_by: who sent it, where known."""
+
+    incoming: ClassVar[bool] = True
+    name: str
+    data: Raw = NULL
+    raised_by: str = ""
+
+
+class ExecutionStarted(Event, frozen=True, omit_defaults=True, tag=True):
+    """An orchestration starts (again, after continue-as-new).
+
+    parent, parent_task: who waits for the outcome. first_task: ids of this execution start here. fingerprint: hash of the
+    code that ran it. carried: external events that the execution before it left unhandled.
+    """
+
+    incoming: ClassVar[bool] = True
+    name: str
+    input: Raw = NULL
+    version: str = ""
+    parent: str = ""
+    parent_task: int = 0
+    first_task: int = 1
+    execution: int = 1
+    fingerprint: str = ""
+    carried: tuple[EventRaised, ...] = ()
+    format: int = FORMAT
+
+
+class TaskCompleted(Event, frozen=True, omit_defaults=True, tag=True):
+    """An activity ended well."""
+
+    incoming: ClassVar[bool] = True
+    id: int
+    result: Raw = NULL
+
+
+class TaskFailed(Event, frozen=True, omit_defaults=True, tag=True):
+    """An activity failed."""
+
+    incoming: ClassVar[bool] = True
+    id: int
+    details: FailureDetails
+
+
+class TimerFired(Event, frozen=True, omit_defaults=True, tag=True):
+    """A timer came due."""
+
+    incoming: ClassVar[bool] = True
+    id: int
+
+
+class SubOrchestrationInstanceCompleted(Event, frozen=True, omit_defaults=True, tag=True):
+    """A sub-orchestration ended well."""
+
+    incoming: ClassVar[bool] = True
+    id: int
+    result: Raw = NULL
+
+
+class SubOrchestrationInstanceFailed(Event, frozen=True, omit_defaults=True, tag=True):
+    """A sub-orchestration failed or was terminated."""
+
+    incoming: ClassVar[bool] = True
+    id: int
+    details: FailureDetails
+
+
+class EntityOperationCompleted(Event, frozen=True, omit_defaults=True, tag=True):
+    """An entity answered."""
+
+    incoming: ClassVar[bool] = True
+    id: int
+    result: Raw = NULL
+
+
+class EntityOperationFailed(Event, frozen=True, omit_defaults=True, tag=True):
+    """An entity's operation failed."""
+
+    incoming: ClassVar[bool] = True
+    id: int
+    details: FailureDetails
+
+
+class ExecutionTerminated(Event, frozen=True, omit_defaults=True, tag=True):
+    """Someone ended the orchestration from outside."""
+
+    incoming: ClassVar[bool] = True
+    reason: str = ""
+    raised_by: str = ""
+    recursive: bool = True
+
+
+class TaskScheduled(Event, frozen=True, omit_defaults=True, tag=True):
+    """An activity is to run. operation_id stays the same over retries and restarts."""
+
+    id: int
+    name: str
+    input: Raw = NULL
+    attempt: int = 1
+    operation_id: str = ""
+
+
+class TimerCreated(Event, frozen=True, omit_defaults=True, tag=True):
+    """A timer is to fire at due_us."""
+
+    id: int
+    due_us: int
+
+
+class TimerCancelled(Event, frozen=True, omit_defaults=True, tag=True):
+    """A timer is no longer wanted."""
+
+    id: int
+
+
+class SubOrchestrationInstanceCreated(Event, frozen=True, omit_defaults=True, tag=True):
+    """A sub-orchestration is to start."""
+
+    id: int
+    name: str
+    instance: str
+    input: Raw = NULL
+    version: str = ""
+
+
+class EntityOperationCalled(Event, frozen=True, omit_defaults=True, tag=True):
+    """An entity is asked, and an answer waited for."""
+
+    id: int
+    target: str
+    name: str
+    input: Raw = NULL
+
+
+class EntityOperationSignaled(Event, frozen=True, omit_defaults=True, tag=True):
+    """An entity is told something."""
+
+    id: int
+    target: str
+    name: str
+    input: Raw = NULL
+
+
+class ContinueAsNew(Event, frozen=True, omit_defaults=True, tag=True):
+    """This execution ends and the next one starts with this input."""
+
+    input: Raw = NULL
+
+
+class ExecutionCompleted(Event, frozen=True, omit_defaults=True, tag=True):
+    """The orchestrator returned."""
+
+    result: Raw = NULL
+
+
+class ExecutionFailed(Event, frozen=True, omit_defaults=True, tag=True):
+    """The orchestrator raised, or can't go on."""
+
+    details: FailureDetails
+
+
+Incoming = (
+    ExecutionStarted
+    | EventRaised
+    | TaskCompleted
+    | TaskFailed
+    | TimerFired
+    | SubOrchestrationInstanceCompleted
+    | SubOrchestrationInstanceFailed
+    | EntityOperationCompleted
+    | EntityOperationFailed
+    | ExecutionTerminated
+)
+Action = (
+    TaskScheduled
+    | TimerCreated
+    | TimerCancelled
+    | SubOrchestrationInstanceCreated
+    | EntityOperationCalled
+    | EntityOperationSignaled
+    | ContinueAsNew
+    | ExecutionCompleted
+    | ExecutionFailed
+)
+
+
+class TurnRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One turn of one orchestration. custom_status is there when this turn set it."""
+
+    events: list[Incoming | Action]
+    custom_status: Raw | None = None
+
+
+class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One operation of an entity, as journaled.
+
+    caller: who asked (an instance, ``client:…``, or empty). actions: what it asked for, in words that an auditor reads.
+    """
+
+    name: str
+    input: Raw = NULL
+    caller: str = ""
+    result: Raw = NULL
+    failure: FailureDetails | None = None
+    actions: tuple[EntityAction, ...] = ()
+
+
+class EntityRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One turn of one entity: its operations in order, and the state that they left (None: there is none any more)."""
+
+    operations: list[OperationRecord]
+    state: Raw | None = None
+
+
+class EntityActivity(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="TaskScheduled"):
+    """An entity starts an activity; its outcome comes back as operation ``on_result``."""
+
+    id: int
+    name: str
+    on_result: str
+    input: Raw = NULL
+    context: Raw = NULL
+    operation_id: str = ""
+
+
+class EntitySignal(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="EntityOperationSignaled"):
+    """An entity tells another one something."""
+
+    target: str
+    name: str
+    input: Raw = NULL
+
+
+class EntityStarts(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="ExecutionStarted"):
+    """An entity starts an orchestration."""
+
+    instance: str
+    name: str
+    input: Raw = NULL
+    version: str = ""
+
+
+class EntityReply(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="Reply"):
+    """An entity answers a caller that it had let wait."""
+
+    caller: str
+    caller_task: int
+    result: Raw = NULL
+    failure: FailureDetails | None = None
+
+
+EntityAction = EntityActivity | EntitySignal | EntityStarts | EntityReply
+
+encode_turn = msgspec.json.Encoder().encode
+decode_turn = msgspec.json.Decoder(TurnRecord).decode
+decode_entity_record = msgspec.json.Decoder(EntityRecord).decode

@@ -1,0 +1,81 @@
+"""The bounded mailbox of one instance."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.durable import history as h
+from gateway.durable.entity import OperationRequest
+
+MAX_MESSAGES = 10_000
+
+Content = h.Incoming | OperationRequest
+
+encode_content = msgspec.json.Encoder().encode
+_content: msgspec.json.Decoder[Content] = msgspec.json.Decoder(Content)
+decode_content = _content.decode
+
+
+class Lane(enum.IntEnum):
+    """Which messages go first when many instances are ready."""
+
+    OPERATOR = 0
+    RESULT = 1
+    OTHER = 2
+
+
+class Mail(NamedTuple):
+    """One message under way; ids grow in the order of sending."""
+
+    id: int
+    content: Content
+
+
+class Mailbox:
+    """Messages of one instance in order of arrival.
+
+    Messages between instances of this process are always taken (they are bounded by what was asked for); those from outside
+    are refused at MAX_MESSAGES: see ``full``.
+    """
+
+    __slots__ = ("lane", "mails")
+
+    def __init__(self) -> None:
+        self.mails: deque[Mail] = deque()
+        self.lane: Lane | None = None
+
+    @property
+    def full(self) -> bool:
+        """True when nothing more is taken from outside."""
+        return len(self.mails) >= MAX_MESSAGES
+
+
+class ReadyQueue:
+    """Instances with mail, in three lanes."""
+
+    def __init__(self) -> None:
+        self._lanes: tuple[deque[tuple[Mailbox, str]], ...] = (deque(), deque(), deque())
+
+    def add(self, mailbox: Mailbox, instance: str, lane: Lane) -> None:
+        """Queue an instance; when it is queued already, it may move to a better lane."""
+        if mailbox.lane is not None and mailbox.lane <= lane:
+            return
+        mailbox.lane = lane
+        self._lanes[lane].append((mailbox, instance))
+
+    def pop(self) -> str | None:
+        """The next instance, None when nobody is ready."""
+        for number, lane in enumerate(self._lanes):
+            while lane:
+                mailbox, instance = lane.popleft()
+                if mailbox.lane == number:  # else it moved to a better lane, and was served there
+                    mailbox.lane = None
+                    return instance
+        return None
+
+    def __len__(self) -> int:
+        return sum(len(lane) for lane in self._lanes)

@@ -1,0 +1,197 @@
+"""Which orchestrators, activities and entities there are, by name."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import CodeType, ModuleType
+from typing import TypeVar
+
+import msgspec
+
+from gateway.durable.entity import EntityFunction, entity_function
+from gateway.durable.errors import AlreadyExistsError, NotFoundError
+from gateway.durable.replay import OrchestratorFunction
+
+F = TypeVar("F", bound=Callable[..., object])
+
+_KIND = "durable_kind"
+_NAME = "durable_name"
+
+
+def orchestrator(function: F) -> F:
+    """Mark a function of a site's module as an orchestrator."""
+    setattr(function, _KIND, "orchestrator")
+    return function
+
+
+def activity(function: F) -> F:
+    """Mark a function of a site's module as an activity."""
+    setattr(function, _KIND, "activity")
+    return function
+
+
+def entity(function: F) -> F:
+    """Mark a function or class of a site's module as an entity."""
+    setattr(function, _KIND, "entity")
+    return function
+
+
+@dataclass(frozen=True, slots=True)
+class Orchestrator:
+    """A registered orchestrator; fingerprint is a hash of its code."""
+
+    name: str
+    function: OrchestratorFunction
+    version: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """A registered activity.
+
+    at_most_once: never run again after a restart; its caller is told ``ActivityInterrupted`` instead. timeout_s: real
+    seconds until it is cancelled and counts as failed. takes: number of arguments (0, 1: input, 2: input and context).
+    """
+
+    name: str
+    function: Callable[..., object]
+    at_most_once: bool
+    timeout_s: float | None
+    takes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A registered entity; state_type: what its state is decoded to (None: plain JSON)."""
+
+    name: str
+    function: EntityFunction
+    state_type: type[msgspec.Struct] | None
+
+
+class Registry:
+    """All that can be started by name."""
+
+    def __init__(self) -> None:
+        self._orchestrators: dict[str, Orchestrator] = {}
+        self._activities: dict[str, Activity] = {}
+        self._entities: dict[str, Entity] = {}
+
+    def orchestrator(self, function: OrchestratorFunction, name: str | None = None, version: str = "") -> None:
+        """Register an orchestrator: a generator function (or a plain one) of one context.
+
+        Errors: AlreadyExistsError for a name that is taken.
+        """
+        key = name or function.__name__
+        _free(self._orchestrators, key, "an orchestrator")
+        self._orchestrators[key] = Orchestrator(key, function, version, fingerprint(function))
+
+    def activity(
+        self,
+        function: Callable[..., object],
+        name: str | None = None,
+        at_most_once: bool = False,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Register an activity: ``def`` (runs in a thread) or ``async def``, of (), (input) or (input, context)."""
+        key = name or function.__name__
+        _free(self._activities, key, "an activity")
+        takes = len(inspect.signature(function).parameters)
+        if takes > 2:
+            raise TypeError(f"the activity {key} must take at most (input, context), not {takes} arguments")
+        self._activities[key] = Activity(key, function, at_most_once, timeout_s, takes)
+
+    def entity(
+        self, function: Callable[..., object], name: str | None = None, state_type: type[msgspec.Struct] | None = None
+    ) -> None:
+        """Register an entity: a function of one context, or a class with a method for each operation."""
+        key = (name or function.__name__).lower()
+        _free(self._entities, key, "an entity")
+        self._entities[key] = Entity(key, entity_function(function), state_type)
+
+    def add_module(self, module: ModuleType) -> list[str]:
+        """Register what a site's module offers: its names, sorted.
+
+        That is: everything marked by ``@orchestrator``, ``@activity`` or ``@entity``, and every public generator function
+        whose only argument is called ``context`` (an orchestrator in the dialect needs no mark). A function
+        ``register(registry)`` in the module is called too.
+        """
+        found: list[str] = []
+        for name, value in sorted(vars(module).items()):
+            if name.startswith("_") or getattr(value, "__module__", None) != module.__name__ or not callable(value):
+                continue
+            kind = getattr(value, _KIND, None)
+            if kind is None and inspect.isgeneratorfunction(value):
+                kind = "orchestrator" if list(inspect.signature(value).parameters) == ["context"] else None
+            match kind:
+                case "orchestrator":
+                    self.orchestrator(value)
+                case "activity":
+                    self.activity(value)
+                case "entity":
+                    self.entity(value)
+                case _:
+                    continue
+            found.append(name)
+        register = getattr(module, "register", None)
+        if callable(register):
+            register(self)
+        return found
+
+    def get_orchestrator(self, name: str) -> Orchestrator:
+        """By name; NotFoundError names those there are."""
+        return _get(self._orchestrators, name, "orchestrator")
+
+    def get_activity(self, name: str) -> Activity:
+        """By name; NotFoundError names those there are."""
+        return _get(self._activities, name, "activity")
+
+    def get_entity(self, name: str) -> Entity:
+        """By name; NotFoundError names those there are."""
+        return _get(self._entities, name.lower(), "entity")
+
+    def names(self) -> dict[str, list[str]]:
+        """All names, by kind."""
+        return {
+            "orchestrators": sorted(self._orchestrators),
+            "activities": sorted(self._activities),
+            "entities": sorted(self._entities),
+        }
+
+
+R = TypeVar("R")
+
+
+def _free(table: dict[str, R], name: str, what: str) -> None:
+    if name in table:
+        raise AlreadyExistsError(f"there is {what} called {name!r} already")
+
+
+def _get(table: dict[str, R], name: str, what: str) -> R:
+    try:
+        return table[name]
+    except KeyError:
+        raise NotFoundError(f"there is no {what} called {name!r}; there are: {', '.join(sorted(table))}") from None
+
+
+def fingerprint(function: Callable[..., object]) -> str:
+    """A short hash of a function's code: it changes when the code does, not when a comment does."""
+    digest = hashlib.sha256()
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if isinstance(code, CodeType):
+        _hash_code(code, digest.update)
+    return digest.hexdigest()[:16]
+
+
+def _hash_code(code: CodeType, update: Callable[[bytes], None]) -> None:
+    update(code.co_code)
+    update(repr(code.co_names).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            _hash_code(constant, update)
+        elif not isinstance(constant, frozenset):  # the order of a set's repr is not the same in two processes
+            update(repr(constant).encode())
