@@ -1,9 +1,10 @@
 """What a commit costs beside bare SQLite: one JSON line.
 
-For batches of 1, 10, 100 and 1,000 records it writes the same rows (a 200-byte record and the
-state, 300 bytes, of its entity: one of 12,000, far apart) twice in one run: through the journal, and through the standard library's sqlite3 on a table of
-the same columns, with ``synchronous=FULL``, WAL and many rows a statement. Bare SQLite has no hash chain, no index by
-instance and no thread of its own: the ratio is the price of these. CPU is that of the whole process.
+For batches of 1, 10, 100 and 1,000 records it writes the same rows twice in one run: each time a 200-byte record and
+the state (300 bytes) of its entity, one of 12,000, far apart. Once through the journal, once through the standard
+library's sqlite3 on tables of the same columns, with ``synchronous=FULL``, WAL and many rows a statement. Bare SQLite
+has no hash chain, no links between records and no thread of its own: the ratio is the price of these. CPU is that of
+the whole process.
 
 usage: python benchmarks/journal_commit.py [--records 100000] [--dir /var/tmp]
 """
