@@ -189,7 +189,8 @@ class DurableOrchestrationClient:
         instance = self._engine.instances.get(str(entity_id))
         if not isinstance(instance, EntityInstance) or instance.row is None:
             return None
-        return decode_snapshot(instance.row.state).state
+        state = decode_snapshot(instance.row.state).state
+        return None if state is NULL else state
 
     async def read_entity_state(self, entity_id: EntityId) -> Json:
         """The committed state of an entity.

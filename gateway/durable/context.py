@@ -15,7 +15,7 @@ import structlog
 
 from gateway.clock import from_us, to_us
 from gateway.durable import history as h
-from gateway.durable.codec import MAX_CUSTOM_STATUS_BYTES, Json, pack, unpack
+from gateway.durable.codec import MAX_CUSTOM_STATUS_BYTES, Json, Raw, pack, unpack
 from gateway.durable.identity import EntityId, check_instance_id, name_of
 from gateway.durable.retry import RetryOptions
 from gateway.durable.tasks import AllTask, AnyTask, EventTask, Raise, Task, TimerTask
@@ -98,9 +98,9 @@ class DurableOrchestrationContext:
 
         Errors: LimitExceededError, NotSerializableError.
         """
-        self._execution.custom_status = pack(
-            status, f"the custom status of {self.instance_id}", MAX_CUSTOM_STATUS_BYTES
-        )
+        what = f"the custom status of {self.instance_id}"
+        # None is a status too: it must not be the object that stands for "not set".
+        self._execution.custom_status = Raw(b"null") if status is None else pack(status, what, MAX_CUSTOM_STATUS_BYTES)
         self._execution.custom_status_set = True
 
     def new_uuid(self) -> str:

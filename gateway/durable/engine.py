@@ -584,7 +584,7 @@ class Engine:
             actions = []
         events.extend(actions)
         status = execution.custom_status if execution.custom_status_set else None
-        payload = h.encode_turn(h.TurnRecord(events, status))
+        payload = h.encode_turn(h.TurnRecord(events, NULL if status is None else status))
         seq = self._append(instance.id, h.TURN, payload)
         if not instance.first_seq:
             instance.first_seq = seq
@@ -802,7 +802,9 @@ class Engine:
                 self._answer(request.caller, request.caller_task, record.result, record.failure)
             for action in record.actions:
                 self._entity_action(instance, action)
-        seq = self._append(instance.id, h.OPERATION, encode(h.EntityRecord(operations, core.state)))
+        seq = self._append(
+            instance.id, h.OPERATION, encode(h.EntityRecord(operations, NULL if core.state is None else core.state))
+        )
         if not instance.first_seq:
             instance.first_seq = seq
         self._touch(instance)

@@ -39,11 +39,11 @@ class OperationRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag_fiel
 class EntitySnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """All that an entity is between two operations; what the journal keeps of it.
 
-    state: JSON, None while there is none. next_task: the next activity's id. waiting: callers without an answer yet, by
+    state: JSON, null while there is none. next_task: the next activity's id. waiting: callers without an answer yet, by
     token.
     """
 
-    state: Raw | None = None
+    state: Raw = NULL
     next_task: int = 1
     waiting: dict[str, tuple[str, int]] = {}
 
@@ -230,7 +230,7 @@ class EntityCore:
     ) -> None:
         self.id = entity_id
         self.function = function
-        self.state = snapshot.state
+        self.state: Raw | None = None if snapshot.state is NULL else snapshot.state
         self.next_task = snapshot.next_task
         self.waiting = snapshot.waiting
         self._state_type = state_type
@@ -248,7 +248,7 @@ class EntityCore:
 
     def snapshot(self) -> EntitySnapshot:
         """What the journal keeps."""
-        return EntitySnapshot(self.state, self.next_task, self.waiting)
+        return EntitySnapshot(NULL if self.state is None else self.state, self.next_task, self.waiting)
 
     def step(self, request: OperationRequest, now_us: int) -> tuple[h.OperationRecord, bool]:
         """Run one operation: its record, and whether its caller gets the answer now (not: later, or nobody waits)."""

@@ -218,10 +218,10 @@ Action = (
 
 
 class TurnRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn of one orchestration. custom_status is there when this turn set it."""
+    """One turn of one orchestration. custom_status is there (that is: not the object NULL) when this turn set it."""
 
     events: list[Incoming | Action]
-    custom_status: Raw | None = None
+    custom_status: Raw = NULL
 
 
 class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -239,10 +239,10 @@ class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EntityRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn of one entity: its operations in order, and the state that they left (None: there is none any more)."""
+    """One turn of one entity: its operations in order, and the state that they left (null: there is none)."""
 
     operations: list[OperationRecord]
-    state: Raw | None = None
+    state: Raw = NULL
 
 
 class EntityActivity(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="TaskScheduled"):

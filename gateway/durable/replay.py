@@ -16,10 +16,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import GeneratorType
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 from gateway.durable import history as h
-from gateway.durable.codec import Json, Raw, pack, unpack
+from gateway.durable.codec import NULL, Json, Raw, pack, unpack
 from gateway.durable.context import DurableOrchestrationContext
 from gateway.durable.errors import (
     DurableError,
@@ -33,7 +33,7 @@ from gateway.durable.retry import RetryOptions
 from gateway.durable.tasks import EventTask, Raise, Task, TimerTask
 
 OrchestratorFunction = Callable[[DurableOrchestrationContext], object]
-OrchestratorGenerator = GeneratorType[object, Json, object]
+OrchestratorGenerator: TypeAlias = "GeneratorType[object, Json, object]"
 
 MAX_ACTIONS = 100_000
 MAX_BUFFERED_EVENTS = 10_000
@@ -325,7 +325,7 @@ class Execution:
                 self._waiting = yielded
             else:
                 frame = generator.gi_frame
-                where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                where = f"{generator.gi_code.co_filename}:{frame.f_lineno if frame is not None else 0}"
                 message = f"an orchestrator may yield tasks only, not {type(yielded).__name__} (at {where})"
                 self.close()
                 self._end_failed(TypeError(message))
@@ -356,6 +356,14 @@ class Execution:
         return self._lines.get(task_id, "unknown line")
 
 
+def _send(value: Json, generator: OrchestratorGenerator) -> object:
+    return generator.send(value)
+
+
+def _throw(error: BaseException, generator: OrchestratorGenerator) -> object:
+    return generator.throw(error)
+
+
 def replay(instance: str, function: OrchestratorFunction, turns: Iterable[tuple[int, h.TurnRecord]]) -> Execution:
     """Bring an execution to where its journaled turns (time in µs, record) left it.
 
@@ -372,7 +380,7 @@ def replay(instance: str, function: OrchestratorFunction, turns: Iterable[tuple[
             else:
                 recorded.append(event)
         _compare(execution, recorded, execution.end_turn())
-        if record.custom_status is not None:
+        if record.custom_status is not NULL:
             execution.custom_status = record.custom_status
     execution.replaying = False
     return execution
