@@ -1,0 +1,449 @@
+"""The command line against a daemon of cardboard: what is asked, what a person reads, which exit code comes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import DEFAULT_SOCKET, main
+from gateway.cli.commands import BUILDERS
+from gateway.control import Code, ControlError, ControlServer, JsonValue
+
+REPOSITORY = Path(__file__).parents[3]
+EXAMPLE = REPOSITORY / "config" / "examples" / "substation"
+
+STATUS: dict[str, JsonValue] = {
+    "site": "Yarra South",
+    "version": "0.1.0",
+    "mode": "armed",
+    "held": {"held": False, "why": ""},
+    "journal": {
+        "seq": 10233,
+        "batch": 812,
+        "hash": "3fa9c1d2" * 8,
+        "records": 10233,
+        "path": "/var/lib/gridlatch/j.db",
+    },
+    "transformer": {
+        "name": "T1",
+        "load_kw": 47376.0,
+        "capacity_kw": 48000.0,
+        "percent": 98.7,
+        "quality": "good",
+        "zone": "armed",
+    },
+    "procedure": {
+        "instance": "shed-2014-01-16",
+        "name": "LoadShed",
+        "status": "Running",
+        "phase": "cooldown",
+        "waits_for": "cooldown",
+        "until": "2014-01-16T14:32:10.000Z",
+        "tier": "ev",
+        "shed_kw": 3420.0,
+        "sentence": "Tier ev is open; waits for its cooldown until 14:32:10.",
+    },
+    "breakers": {
+        "total": 12000,
+        "open": 400,
+        "closed": 11598,
+        "intermediate": 0,
+        "bad": 0,
+        "unknown": 0,
+        "failed": 1,
+        "unresolved": 0,
+        "blocked": 2,
+        "local": 0,
+    },
+    "shed_kw": 3420.0,
+    "links": {
+        "total": 120,
+        "up": 119,
+        "silent": 1,
+        "down": 0,
+        "connecting": 0,
+        "troubled": [{"device": "rtu-017", "state": "silent", "detail": "no answer for 12 s"}],
+    },
+    "next_timer": {"instance": "shed-2014-01-16", "due": "2014-01-16T14:32:10.000Z", "remaining_s": 372.0},
+    "engine": {"instances": 12003, "turns": 99, "queued": 0, "replays": 1, "pending_activities": 0},
+    "clock": {"now": "2014-01-16T14:25:58.000Z", "rate": 60.0, "wall_step_s": 0.0, "synchronized": True},
+    "started": "2014-01-16T02:00:00.000Z",
+    "pid": 4711,
+    "config_sha256": "ab" * 32,
+    "warnings": ["feeder 7B is in an under-frequency stage too"],
+}
+BREAKER: dict[str, JsonValue] = {
+    "feeder": "7B",
+    "tier": "ev",
+    "position": "open",
+    "commanded": "open",
+    "quality": "good",
+    "age_s": 0.4,
+    "local": False,
+    "blocked": True,
+    "outcome": "done",
+    "power_kw": 0.0,
+    "op_count": 18,
+    "device": "rtu-001",
+}
+
+
+class CardboardDaemon:
+    """A control socket whose answers are given beforehand; it remembers what it was asked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.answers: dict[str, JsonValue | ControlError] = {}
+        self.asked: list[tuple[str, dict[str, JsonValue]]] = []
+        self._loop = asyncio.new_event_loop()
+        ops = {"status", "timers", "override", "mode", "release", "report", "audit.verify"}
+        ops |= {f"instances.{verb}" for verb in ("list", "show", "start", "raise", "terminate")}
+        ops |= {f"breakers.{verb}" for verb in ("list", "show", "open", "close", "block", "unblock")}
+        self.ops = ops
+        self._server = ControlServer(path, 0o600, {op: self._handler(op) for op in ops})
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(5)
+
+    def _handler(self, op: str):  # type: ignore[no-untyped-def]
+        async def handle(args: dict[str, JsonValue]) -> JsonValue:
+            self.asked.append((op, {key: value for key, value in args.items() if key != "_peer"}))
+            answer = self.answers[op]
+            if isinstance(answer, ControlError):
+                raise answer
+            return answer
+
+        return handle
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._server.stop(0), self._loop).result(5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CardboardDaemon]:
+    (tmp_path / "site.toml").write_text('[gateway]\nsocket = "c.sock"\n')
+    monkeypatch.setenv("GRIDLATCH_SITE", str(tmp_path))
+    daemon = CardboardDaemon(tmp_path / "c.sock")
+    yield daemon
+    daemon.close()
+
+
+class TestWhatIsAsked:
+    @pytest.mark.parametrize(
+        ("line", "op", "args"),
+        [
+            ("status", "status", {}),
+            ("timers --limit 5", "timers", {"limit": 5}),
+            ("instances list --status Running --limit 2", "instances.list", {"status": "Running", "limit": 2}),
+            ("instances show shed-1 --history", "instances.show", {"instance": "shed-1", "history": True}),
+            (
+                'instances start LoadShed --input {"tiers":["ev"]} --id s-1 --actor jane',
+                "instances.start",
+                {"name": "LoadShed", "input": {"tiers": ["ev"]}, "instance": "s-1", "actor": "jane"},
+            ),
+            (
+                "instances raise s-1 OperatorOverride --data null --actor jane",
+                "instances.raise",
+                {"instance": "s-1", "event": "OperatorOverride", "data": None, "actor": "jane"},
+            ),
+            (
+                "instances terminate s-1 --reason drill --actor jane",
+                "instances.terminate",
+                {"instance": "s-1", "reason": "drill", "actor": "jane"},
+            ),
+            (
+                "breakers list --position open --tier ev --outcome failed --prefix 7 --after 7A",
+                "breakers.list",
+                {"position": "open", "tier": "ev", "outcome": "failed", "prefix": "7", "after": "7A"},
+            ),
+            ("breakers show 7B", "breakers.show", {"feeder": "7B"}),
+            (
+                "breakers open 7B --reason smoke --wait 3 --actor jane",
+                "breakers.open",
+                {"feeder": "7B", "reason": "smoke", "wait_s": 3.0, "actor": "jane"},
+            ),
+            (
+                "override skip --reason ice --expires 60 --actor jane",
+                "override",
+                {"decision": "skip", "reason": "ice", "expires_s": 60.0, "actor": "jane"},
+            ),
+            (
+                "override force-open --feeder 7B --reason smoke --instance s-1 --actor jane",
+                "override",
+                {"decision": "force-open", "feeder": "7B", "reason": "smoke", "instance": "s-1", "actor": "jane"},
+            ),
+            ("mode monitor --reason test --actor jane", "mode", {"mode": "monitor", "reason": "test", "actor": "jane"}),
+            ("release --reason checked --actor jane", "release", {"reason": "checked", "actor": "jane"}),
+            ("audit verify", "audit.verify", {}),
+        ],
+    )
+    def test_each_command_becomes_one_request(
+        self, daemon: CardboardDaemon, line: str, op: str, args: dict[str, JsonValue]
+    ) -> None:
+        daemon.answers[op] = {}
+        main([*line.split(), "--json"])
+        assert daemon.asked == [(op, args)]
+
+    def test_no_command_is_forgotten_by_the_daemon(self, daemon: CardboardDaemon) -> None:
+        assert {command.replace(" ", ".") for command in BUILDERS} == daemon.ops
+
+    def test_who_decides_is_the_login_user_unless_said(self, daemon: CardboardDaemon) -> None:
+        daemon.answers["release"] = {"detail": "Outputs are free."}
+        assert main(["release", "--reason", "checked"]) == 0
+        assert daemon.asked[0][1]["actor"]
+
+    def test_an_input_may_come_from_a_file(self, daemon: CardboardDaemon, tmp_path: Path) -> None:
+        (tmp_path / "input.json").write_text('{"mw": 12}')
+        daemon.answers["instances.start"] = {"instance": "s-1"}
+        assert main(["instances", "start", "LoadShed", "--input", f"@{tmp_path}/input.json"]) == 0
+        assert daemon.asked[0][1]["input"] == {"mw": 12}
+
+
+class TestWhatAPersonReads:
+    def test_the_status_tells_first_what_needs_somebody(
+        self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        daemon.answers["status"] = {**STATUS, "held": {"held": True, "why": "2 breakers do not match"}}
+        assert main(["status"]) == 0
+        text = capsys.readouterr().out
+        assert text.index("OUTPUTS HELD: 2 breakers do not match") < text.index("98.7 %")
+        assert "gridlatch release" in text
+        for part in (
+            "Yarra South · ARMED · 2014-01-16 14:25:58Z",
+            "1 breaker did not do what",
+            "47 376 of 48 000 kW",
+            "Tier ev is open; waits for its cooldown until 14:32:10.",
+            "12 000: 11 598 closed, 400 open, 1 failed, 2 blocked",
+            "rtu-017 silent: no answer for 12 s",
+            "in 6 min 12 s (14:32:10Z)",
+            "×60",
+            "feeder 7B is in an under-frequency stage too",
+        ):
+            assert part in text
+
+    @pytest.mark.parametrize("answer", [{}, [], None, {"transformer": 7, "links": {"troubled": "x"}, "warnings": 3}])
+    def test_a_daemon_of_another_version_is_no_traceback(
+        self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str], answer: JsonValue
+    ) -> None:
+        for op in daemon.ops:
+            daemon.answers[op] = answer
+        for command in ("status", "timers", "instances list", "instances show x", "breakers list", "breakers show x"):
+            main(command.split())
+        main(["override", "hold", "--reason", "x"])
+        assert "?" in capsys.readouterr().out
+
+    def test_breakers_come_as_an_aligned_table_with_the_way_to_more(
+        self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        stale = {**BREAKER, "feeder": "Hospital-12", "position": "closed", "quality": "uncertain", "blocked": False}
+        daemon.answers["breakers.list"] = {"breakers": [BREAKER, stale], "next": "Hospital-12"}
+        assert main(["breakers", "list"]) == 0
+        head, first, second, _, more = capsys.readouterr().out.splitlines()
+        assert head.index("POSITION") == first.index("open") == second.index("closed")
+        assert "blocked" in first
+        assert "closed (uncertain)" in second
+        assert more == "There is more: --after 'Hospital-12'"
+
+    def test_a_history_is_a_table_of_events(self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+        daemon.answers["instances.show"] = {
+            "instance": "s-1",
+            "name": "LoadShed",
+            "status": "Running",
+            "created": "2014-01-16T14:00:00.000Z",
+            "updated": "2014-01-16T14:00:01.000Z",
+            "input": {"mw": 12},
+            "output": None,
+            "custom_status": {"sentence": "Waits."},
+            "history": [{"seq": 7, "time": "2014-01-16T14:00:00.000Z", "kind": "TimerCreated", "task_id": 3}],
+        }
+        assert main(["instances", "show", "s-1", "--history"]) == 0
+        text = capsys.readouterr().out
+        assert "TimerCreated" in text
+        assert "task_id 3" in text
+
+    def test_a_name_can_not_redraw_the_terminal(
+        self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        daemon.answers["breakers.list"] = {"breakers": [{**BREAKER, "device": "\x1b[2Jrtu"}], "next": None}
+        assert main(["breakers", "list"]) == 0
+        assert "\x1b" not in capsys.readouterr().out
+
+    def test_json_is_the_exact_result(self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+        daemon.answers["status"] = STATUS
+        assert main(["status", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == STATUS
+
+    def test_the_report_goes_to_a_file(
+        self, daemon: CardboardDaemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        daemon.answers["report"] = {"html": "<h1>Ereignis</h1>"}
+        assert main(["report", "--out", str(tmp_path / "r.html")]) == 0
+        assert (tmp_path / "r.html").read_text() == "<h1>Ereignis</h1>"
+        assert main(["report", "--out", str(tmp_path / "no" / "r.html")]) == 1
+        assert "can't be written" in capsys.readouterr().err
+
+
+class TestExitCodes:
+    @pytest.mark.parametrize(
+        ("code", "exit_code"),
+        [
+            (Code.BAD_REQUEST, 2),
+            (Code.NOT_FOUND, 3),
+            (Code.GONE, 4),
+            (Code.EXISTS, 4),
+            (Code.REFUSED, 4),
+            (Code.UNKNOWN_OUTCOME, 6),
+            (Code.TOO_LARGE, 1),
+            (Code.UNAVAILABLE, 1),
+            (Code.INTERNAL, 1),
+        ],
+    )
+    def test_each_error_has_its_own(
+        self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str], code: Code, exit_code: int
+    ) -> None:
+        daemon.answers["instances.show"] = ControlError(code, "no instance 'x'; is it spelled so?")
+        assert main(["instances", "show", "x"]) == exit_code
+        assert capsys.readouterr() == ("", "gridlatch: no instance 'x'; is it spelled so?\n")
+
+    @pytest.mark.parametrize(
+        ("outcome", "exit_code"),
+        [("done", 0), ("refused", 4), ("not_sent", 4), ("expired", 4), ("failed", 1), ("unknown", 6), ("pending", 6)],
+    )
+    def test_a_field_command_ends_as_the_breaker_did(
+        self, daemon: CardboardDaemon, outcome: str, exit_code: int
+    ) -> None:
+        daemon.answers["breakers.open"] = {"feeder": "7B", "outcome": outcome, "position": "open", "detail": "x"}
+        assert main(["breakers", "open", "7B", "--reason", "smoke"]) == exit_code
+
+    def test_a_broken_chain_is_a_failure(self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+        daemon.answers["audit.verify"] = {"ok": False, "batches": 7, "records": 9, "head": None, "problem": "batch 8"}
+        assert main(["audit", "verify"]) == 1
+        assert "BROKEN: batch 8" in capsys.readouterr().out
+
+    def test_an_override_that_is_not_taken_is_refused(self, daemon: CardboardDaemon) -> None:
+        daemon.answers["override"] = {"accepted": False, "instance": None, "override_id": None, "detail": "none runs"}
+        assert main(["override", "hold", "--reason", "x"]) == 4
+
+    def test_nobody_there(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["status", "--socket", str(tmp_path / "none.sock")]) == 5
+        assert "no daemon runs here" in capsys.readouterr().err
+
+    def test_a_lost_answer_to_an_action_is_an_unknown_outcome_and_to_a_question_is_not(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        import socket
+
+        path = tmp_path / "mute.sock"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+
+            def hang_up_twice() -> None:
+                for _ in range(2):
+                    connection, _ = listener.accept()
+                    connection.recv(65536)
+                    connection.close()
+
+            thread = threading.Thread(target=hang_up_twice)
+            thread.start()
+            assert main(["mode", "armed", "--reason", "x", "--socket", str(path)]) == 6
+            assert "OUTCOME UNKNOWN" in capsys.readouterr().err
+            assert main(["status", "--socket", str(path)]) == 5
+            thread.join()
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "",
+            "explode",
+            "override explode --reason x",
+            "override hold",
+            "breakers open 7B",
+            "breakers open 7B --reason x --wait 9999",
+            "breakers list --limit 0",
+            "mode --reason x",
+        ],
+    )
+    def test_wrong_usage_is_2(self, line: str) -> None:
+        with pytest.raises(SystemExit) as caught:
+            main(line.split())
+        assert caught.value.code == 2
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (["instances", "raise", "s-1", "E", "--data", "Tier1"], "is no JSON"),
+            (["instances", "start", "P", "--input", "@/nonexistent"], "can't be read"),
+            (["override", "force-open", "--reason", "x"], "--feeder"),
+            (["status", "--site", "/nonexistent"], "no site"),
+        ],
+    )
+    def test_what_can_not_be_meant_is_told_before_anything_is_sent(
+        self, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(arguments) == 2
+        assert says in capsys.readouterr().err
+
+
+class TestCheck:
+    def test_the_example_site_is_in_order(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["check", str(EXAMPLE)]) == 0
+        assert "the configuration is in order" in capsys.readouterr().out
+        assert main(["check", str(EXAMPLE), "--json"]) == 0
+        summary = json.loads(capsys.readouterr().out)
+        assert summary["ok"] is True
+        assert sum(tier["feeders"] for tier in summary["tiers"]) <= summary["feeders"]
+
+    def test_every_problem_is_told_at_once_and_nothing_starts(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "site.toml").write_text("[site]\nnam = 1\n")
+        for command in ("check", "run"):
+            assert main([command, str(tmp_path)]) == 2
+            errors = capsys.readouterr().err
+            assert "site.toml:" in errors
+            assert "nothing was started" in errors
+        assert main(["check", str(tmp_path), "--json"]) == 2
+        assert len(json.loads(capsys.readouterr().out)["problems"]) > 1
+
+    def test_a_missing_site_is_a_problem_not_a_traceback(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["check", str(tmp_path / "nowhere")]) == 2
+        assert "nowhere" in capsys.readouterr().err
+
+    def test_the_quick_way_to_the_socket_finds_what_the_loader_finds(self, tmp_path: Path) -> None:
+        from config.loader import GATEWAY_DEFAULTS
+
+        assert GATEWAY_DEFAULTS["socket"] == DEFAULT_SOCKET
+
+
+class TestAsAProcess:
+    """What needs a real process: pipes, signals."""
+
+    def test_a_reader_that_goes_away_is_no_traceback(self, daemon: CardboardDaemon) -> None:
+        daemon.answers["breakers.list"] = {"breakers": [BREAKER] * 5000, "next": None}
+        command = f"{sys.executable} -m gateway.cli breakers list --socket {daemon.path} | head -1"
+        result = subprocess.run(["sh", "-c", command], capture_output=True, cwd=REPOSITORY, timeout=30, check=False)
+        assert result.stdout.startswith(b"FEEDER")
+        assert result.stderr == b""
+
+    def test_it_starts_without_what_takes_long(self) -> None:
+        code = (
+            "import sys; from gateway.cli import main\n"
+            "code = main(['status', '--socket', '/nonexistent'])\n"
+            "slow = {'asyncio', 'msgspec', 'structlog', 'sqlite3', 'pymodbus', 'config'} & set(sys.modules)\n"
+            "sys.exit(f'imported {slow}' if slow else code)"
+        )
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=REPOSITORY, check=False)
+        assert result.returncode == 5, result.stderr
