@@ -248,7 +248,7 @@ class Switchgear:
             self.clear_fault(breaker, None)
 
     def records_since(self, number: int, limit: int) -> list[CommandRecord]:
-        """Records with a number of at least ``number``, oldest first, at most ``limit``. Those beyond LOG_LIMIT are gone."""
+        """Records from ``number`` on, oldest first, at most ``limit``; those beyond LOG_LIMIT are gone."""
         first = self.commands_seen - len(self.log)
         start = max(0, number - first)
         return [self.log[i] for i in range(start, min(len(self.log), start + limit))]

@@ -4,7 +4,7 @@
 of the class. The three shares divide that load; what is left of 1 is base load, which follows the demand curve.
 
 Sources: none measured. The shares are plausible ones for a suburb of detached houses with shops, chosen so that
-controlled loads (EV, pool) are a few percent of the peak and cooling about half of it.
+controlled loads (EV, pool) are a few percent of the peak and cooling about 40 %.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ class LoadClass:
         return max(0.0, 1.0 - self.cooling - self.ev - self.pool)
 
 
-EV = LoadClass(cooling=0.0, ev=1.0, pool=0.0, coincidence=0.15)
+EV = LoadClass(cooling=0.0, ev=1.0, pool=0.0, coincidence=0.07)
 POOL = LoadClass(cooling=0.0, ev=0.0, pool=1.0, coincidence=0.60)
-RESIDENTIAL = LoadClass(cooling=0.50, ev=0.0, pool=0.0, coincidence=0.80)
+RESIDENTIAL = LoadClass(cooling=0.35, ev=0.0, pool=0.0, coincidence=0.80)
 
 LOAD_CLASSES = {
     "ev": EV,
     "pool": POOL,
-    "cooling": LoadClass(cooling=0.80, ev=0.0, pool=0.0, coincidence=0.80),
+    "cooling": LoadClass(cooling=0.65, ev=0.0, pool=0.0, coincidence=0.80),
     "residential": RESIDENTIAL,
-    "hospital": LoadClass(cooling=0.35, ev=0.0, pool=0.0, coincidence=0.75),
+    "hospital": LoadClass(cooling=0.25, ev=0.0, pool=0.0, coincidence=0.75),
     "pumping": LoadClass(cooling=0.0, ev=0.0, pool=0.0, coincidence=0.60),
-    "industrial": LoadClass(cooling=0.10, ev=0.0, pool=0.0, coincidence=0.75),
+    "industrial": LoadClass(cooling=0.05, ev=0.0, pool=0.0, coincidence=0.75),
 }
 
 

@@ -11,6 +11,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from simulators.client import SimulatorClient
+from simulators.control import ControlError, ControlServer
+from simulators.faults import FaultError, read_scenario
 from simulators.generate import DEFAULT_ORIGIN, Plan, generate
 from simulators.simulation import Simulation, StartError
 from simulators.site import DEFAULT_PEAK_PCT, ClockLine, SimulatedSite, SiteError, read_site
@@ -26,11 +29,11 @@ def main(argv: list[str] | None = None) -> int:
             case "run":
                 return asyncio.run(_run(arguments))
             case _:
-                return 2
-    except (SiteError, ValueError) as error:
+                return asyncio.run(_ctl(arguments))
+    except (SiteError, FaultError, ValueError) as error:
         print(f"simulators: {error}", file=sys.stderr)
         return 2
-    except (StartError, OSError) as error:
+    except (StartError, ControlError, OSError) as error:
         print(f"simulators: {error}", file=sys.stderr)
         return 1
 
@@ -58,6 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--control", "--port-control", type=Path, help="Unix socket (default: simulator.sock in the site)")
     run.add_argument("--faults", type=Path, help="scenario file")
     _clock_arguments(run)
+
+    ctl = commands.add_parser("ctl", help="talk to a running simulator")
+    ctl.add_argument("socket", type=Path)
+    ctl.add_argument("op", help="state, links, counters, commands, breaker, fault, clear, trip or reset")
+    ctl.add_argument("arguments", nargs="*", metavar="key=value", help="such as kind=stuck target=F001-007")
     return parser
 
 
@@ -109,12 +117,38 @@ def _clock_line(arguments: argparse.Namespace, site: SimulatedSite) -> ClockLine
 async def _run(arguments: argparse.Namespace) -> int:
     site = read_site(arguments.site)
     simulation = Simulation(site, _clock_line(arguments, site))
+    scenario = read_scenario(arguments.faults, simulation.plant) if arguments.faults else []
+    control = ControlServer(simulation, arguments.control or site.path / "simulator.sock")
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with simulation:
+        for at_s, faults in scenario:
+            simulation.faults.plan(at_s, faults)
+        await control.start()
         ready = {"event": "ready", "pid": os.getpid(), "devices": len(site.devices), "feeders": len(site.feeders)}
-        print(json.dumps(ready), flush=True)
+        print(json.dumps({**ready, "control": str(control.path)}), flush=True)
         await stopped.wait()
+        await control.stop()
     return 0
+
+
+async def _ctl(arguments: argparse.Namespace) -> int:
+    pairs = [text.partition("=") for text in arguments.arguments]
+    if wrong := [key for key, equals, _ in pairs if not equals or not key]:
+        raise ValueError(f"arguments are written as key=value, not {wrong[0]!r}")
+    client = SimulatorClient(arguments.socket)
+    await client.connect(timeout_s=1.0)
+    reply = await client.request(arguments.op, **{key: _value(text) for key, _, text in pairs})
+    print(json.dumps(reply, indent=1, ensure_ascii=False))
+    await client.close()
+    return 0
+
+
+def _value(text: str) -> object:
+    """Numbers, true, false and null as such, anything else as text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -75,7 +75,7 @@ class Garble(enum.StrEnum):
 
 @dataclass(slots=True)
 class Faults:
-    """What a device does wrong: silent (takes requests, answers none), garble (spoils each reply), delay_s (late replies)."""
+    """What a device does wrong: silent (answers nothing), garble (spoils each reply), delay_s (answers late)."""
 
     silent: bool = False
     garble: Garble | None = None
@@ -94,7 +94,7 @@ class Memory:
         self.discretes = 0
         self.inputs = bytearray()
         self.holding = bytearray()
-        self.sizes = {space: 0 for space in Space}
+        self.sizes = dict.fromkeys(Space, 0)
 
     def grow(self, space: Space, size: int) -> None:
         """Make addresses 0 … size-1 of a table exist, as zeros."""
@@ -216,7 +216,7 @@ def _registers(pdu: bytes, words: bytearray) -> bytes:
         return _refuse(pdu[0], ILLEGAL_VALUE)
     if 2 * (start + count) > len(words):
         return _refuse(pdu[0], ILLEGAL_ADDRESS)
-    return bytes((pdu[0], 2 * count)) + words[2 * start : 2 * (start + count)]
+    return bytes((pdu[0], 2 * count)) + bytes(words[2 * start : 2 * (start + count)])
 
 
 def _write_coil(device: Device, pdu: bytes) -> tuple[int, bytes]:

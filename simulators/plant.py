@@ -102,6 +102,12 @@ class Plant:
             self.on_travel()
         return result
 
+    def trip(self, feeder: str) -> bool:
+        """Open a breaker without a command; False if it was not closed at rest."""
+        moved = self.switchgear.trip(self.switchgear.by_name[feeder], self.now())
+        self.on_travel()
+        return moved
+
     def _store(self, device: Device, address: int, values: list[int]) -> None:
         for offset, value in enumerate(values):
             if (device.name, Space.HOLDING, address + offset) not in self._commands:

@@ -1,7 +1,7 @@
-"""One run: plant, network, load and clock put together on an asyncio loop.
+"""One run: plant, network, load, faults and clock put together on an asyncio loop.
 
-Mechanics and network run in real seconds at any rate of the clock; heat and load run in simulated time. The only timers
-are one for the next end of a travel and one for the load.
+Mechanics and network run in real seconds at any rate of the clock; heat and load run in simulated time. There are two
+timers: one for the next end of a travel, one for the load every LOAD_PERIOD_S real seconds.
 """
 
 from __future__ import annotations
@@ -9,12 +9,19 @@ from __future__ import annotations
 import asyncio
 import time
 
+import numpy as np
+
 from simulators.clock import SimulatedTime
+from simulators.faults import FaultDesk
+from simulators.loads import LoadModel
 from simulators.modbus import Listener
 from simulators.plant import Plant
-from simulators.site import ClockLine, SimulatedSite
+from simulators.site import ClockLine, SimulatedSite, SiteError
+from simulators.telemetry import Telemetry
+from simulators.weather import read_weather
 
 TRAVEL_GRID_S = 0.002
+LOAD_PERIOD_S = 0.5
 
 
 class StartError(Exception):
@@ -25,14 +32,24 @@ class Simulation:
     """A site, simulated. Use ``async with`` or start and stop."""
 
     def __init__(self, site: SimulatedSite, clock: ClockLine | None = None) -> None:
-        """clock: in place of the site's own line."""
+        """clock: in place of the site's own line. Raises SiteError."""
         self.site = site
         self.time = SimulatedTime(clock or site.clock)
         self.plant = Plant(site, self.time.now_us)
         self.plant.on_travel = self._schedule_travel
-        self.listeners = {row.name: Listener(self.plant.devices[row.name], row.host, row.port) for row in site.devices}
+        devices = self.plant.devices
+        self.listeners = {row.name: Listener(devices[row.name], row.host, row.port) for row in site.devices}
+        self.faults = FaultDesk(self.plant, self.listeners)
+        self.loads = LoadModel(site, read_weather(), self.plant.switchgear.energised, self.time.now_us() / 1e6)
+        try:
+            self._feeder_power = Telemetry((devices[row.device], row.power_kw) for row in site.feeders)
+            self._measured = Telemetry((devices[row.device], row.point) for row in site.measurements)
+        except ValueError as error:
+            raise SiteError(f"{site.path}: {error}") from error
         self._travel_timer: asyncio.TimerHandle | None = None
         self._travel_due = 0.0
+        self._load_timer: asyncio.TimerHandle | None = None
+        self._show_load()
 
     async def __aenter__(self) -> Simulation:
         await self.start()
@@ -49,15 +66,37 @@ class Simulation:
             except OSError as error:
                 await self.stop()
                 raise StartError(f"{name} can't listen on {listener.host}:{listener.port}: {error.strerror}") from error
+        self._load_tick()
 
     async def stop(self) -> None:
         """Close everything."""
-        if self._travel_timer is not None:
-            self._travel_timer.cancel()
-            self._travel_timer = None
+        for timer in (self._travel_timer, self._load_timer):
+            if timer is not None:
+                timer.cancel()
+        self._travel_timer = self._load_timer = None
+        await self.faults.stop()
         for listener in self.listeners.values():
             listener.close()
         await asyncio.sleep(0)
+
+    def reset(self) -> None:
+        """Everything closed, without faults, counters at 0; the clock goes on."""
+        self.faults.clear()
+        self.plant.switchgear.reset()
+
+    def step_load(self) -> None:
+        """Bring the load up to now and show it in the registers."""
+        if self.loads.advance(self.time.now_us() / 1e6, self.time.rate * LOAD_PERIOD_S / 2):
+            self._show_load()
+
+    def _show_load(self) -> None:
+        self._feeder_power.write(self.loads.power_kw)
+        values = {self.site.load: self.loads.total_kw(), self.site.ambient: self.loads.ambient_c()}
+        self._measured.write(np.array([values.get(row.name, 0.0) for row in self.site.measurements]))
+
+    def _load_tick(self) -> None:
+        self.step_load()
+        self._load_timer = asyncio.get_running_loop().call_later(LOAD_PERIOD_S, self._load_tick)
 
     def _schedule_travel(self) -> None:
         due = self.plant.switchgear.next_arrival()

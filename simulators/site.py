@@ -17,8 +17,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from simulators.modbus import Space
+
+# What TOML gives; each value is checked by the conversion it goes through.
+Table = dict[str, Any]
 
 DEFAULT_PEAK_PCT = 101.0
 
@@ -160,7 +164,7 @@ def read_site(folder: Path) -> SimulatedSite:
     return site
 
 
-def _toml(path: Path) -> dict[str, object] | dict:  # type: ignore[type-arg]
+def _toml(path: Path) -> Table:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -169,7 +173,7 @@ def _toml(path: Path) -> dict[str, object] | dict:  # type: ignore[type-arg]
         raise SiteError(f"{path}: {error}") from error
 
 
-def _clock(table: dict[str, object] | None) -> ClockLine | None:
+def _clock(table: Table | None) -> ClockLine | None:
     if table is None:
         return None
     rate, origin, wall_origin = table["rate"], table["origin"], table["wall_origin"]
@@ -263,9 +267,10 @@ def _measurements(path: Path) -> Iterator[MeasurementRow]:
 
 def _cross_check(site: SimulatedSite) -> None:
     names = {device.name for device in site.devices}
-    for row in (*site.feeders, *site.measurements):
-        if row.device not in names:
-            raise SiteError(f"{site.path}: {row.name} is on device {row.device!r}, which devices.csv does not have")
+    placed = [(row.name, row.device) for row in site.feeders] + [(row.name, row.device) for row in site.measurements]
+    for name, device in placed:
+        if device not in names:
+            raise SiteError(f"{site.path}: {name} is on device {device!r}, which devices.csv does not have")
     for count, what in ((len(site.devices) - len(names), "device"), (_repeats(site), "feeder")):
         if count:
             raise SiteError(f"{site.path}: {count} {what} names are used more than once")
