@@ -70,6 +70,8 @@ class Journal:
                 undo.push_async_callback(write.close, CLOSE_TIMEOUT_S)
                 end = await write.run(partial(recovery.prepare, path=path))
                 read = await SqliteThread.open(path, read_only=True)
+                undo.push_async_callback(read.close, CLOSE_TIMEOUT_S)
+                await read.run(reader.attach)
                 undo.pop_all()
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"{path} can't be opened: {error}") from error

@@ -37,6 +37,11 @@ _INSTANCE: Final = (
 _Value: TypeAlias = int | str
 
 
+def attach(connection: sqlite3.Connection) -> None:
+    """Read once, so that this connection takes part in the WAL: the writer is then never the last one to leave it."""
+    connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+
+
 def history(connection: sqlite3.Connection, instance: str, first_seq: int) -> list[RecordTuple]:
     """All records of an instance from first_seq on. Not limited: it is bounded by what an instance may do.
 
