@@ -16,7 +16,7 @@ from protocols.base import Outcome, Position, Quality
 HOUR_US = 3_600_000_000
 RECENT_LIMIT = 6
 """Ended requests that are remembered: a request that comes again is answered from here, never carried out again."""
-CALLERS_LIMIT = 8
+CALLERS_LIMIT = 64
 """Callers that may wait for one command; one more is refused as busy."""
 TEXT_LIMIT = 400
 """Characters kept of an actor, a reason, a detail."""

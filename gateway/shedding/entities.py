@@ -193,7 +193,9 @@ def substation_entity(site: Callable[[], Site]) -> Callable[[DurableEntityContex
             raise ValueError(
                 f"a substation has no operation {context.operation_name!r}; it has {', '.join(_SUBSTATION)}"
             )
-        order = msgspec.json.decode(context.get_raw_input(), type=_Order | None) or _Order()
+        order = _Order()
+        if context.operation_name != "mode_applied":
+            order = msgspec.json.decode(context.get_raw_input(), type=_Order | None) or order
         after, result = operation(context, site(), state, order)
         after, start = core.evaluate(
             after,
@@ -227,7 +229,7 @@ def _evaluate(
 def _stress(
     _: DurableEntityContext, site: Site, state: core.Substation, order: _Order
 ) -> tuple[core.Substation, object]:
-    return replace(state, stress=order.on, load_pct=order.load_pct), None
+    return core.stress(state, order.on, order.load_pct), None
 
 
 def _set_mode(
@@ -236,9 +238,9 @@ def _set_mode(
     """The mode is the entity's; the field is told by an activity, after this is on disk."""
     if order.mode is None or not order.actor:
         raise ValueError("set_mode needs mode (monitor or armed) and actor")
-    context.call_activity("ApplyMode", None, on_result="evaluate")
+    context.call_activity("ApplyMode", None, on_result="mode_applied")
     note = f"mode {order.mode} set by {order.actor}: {order.reason}"[:TEXT_LIMIT]
-    return replace(state, mode=order.mode, last_note=note), {"mode": order.mode.value}
+    return replace(state, mode=order.mode, last_note=note, quiet=""), {"mode": order.mode.value}
 
 
 def _start(
@@ -288,7 +290,7 @@ def _release(
     _: DurableEntityContext, site: Site, state: core.Substation, order: _Order
 ) -> tuple[core.Substation, object]:
     note = f"released by {order.actor}: {order.reason}"[:TEXT_LIMIT]
-    return replace(state, held="", last_note=note), None
+    return replace(state, held="", quiet="", last_note=note), None
 
 
 def _consumed(
@@ -300,6 +302,7 @@ def _consumed(
 _SUBSTATION: Mapping[str, _Operation] = {
     "get": _get,
     "evaluate": _evaluate,
+    "mode_applied": _evaluate,
     "stress": _stress,
     "set_mode": _set_mode,
     "start": _start,

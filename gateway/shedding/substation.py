@@ -26,6 +26,8 @@ from gateway.shedding.breaker_model import HOUR_US
 
 CONSUMED_LIMIT = 32
 PROTOCOL = "LoadSheddingProtocol"
+RESTORED = "restored"
+"""Status of a procedure that gave everything back."""
 
 
 class Transformer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,7 +58,9 @@ class Running(msgspec.Struct, frozen=True):
 class Substation(msgspec.Struct, frozen=True, omit_defaults=True):
     """State of the substation. mode is None until someone set it: then the site's holds.
 
-    sheds: times of the procedures started within the last hour. consumed: overrides and what became of them.
+    held: why nothing is started until someone releases it. quiet: why nothing is started until the present stress is
+    over (a procedure ended without having restored: a person decided so, or has to). sheds: times of the procedures
+    started within the last hour. consumed: overrides and what became of them.
     """
 
     mode: Mode | None = None
@@ -64,6 +68,7 @@ class Substation(msgspec.Struct, frozen=True, omit_defaults=True):
     load_pct: float = 0.0
     running: Running | None = None
     held: str = ""
+    quiet: str = ""
     sheds: tuple[int, ...] = ()
     started: int = 0
     last_note: str = ""
@@ -95,6 +100,8 @@ def _why_not(state: Substation, site_mode: Mode, max_sheds_per_hour: int, now_us
         return "stress is on; nothing is started in mode monitor"
     if state.held:
         return f"stress is on; held: {state.held}"
+    if state.quiet:
+        return f"stress is on; nothing is started until it has cleared or someone releases: {state.quiet}"
     if len(within_hour(state.sheds, now_us)) >= max_sheds_per_hour:
         return f"stress is on; {max_sheds_per_hour} procedures were started within the last hour: the cap of this site"
     return ""
@@ -134,7 +141,14 @@ def finished(state: Substation, instance: str, result: dict[str, object]) -> Sub
     """The procedure ended; nothing happens if it did not have the station."""
     if state.running is None or state.running.instance != instance:
         return state
-    return replace(state, running=None, last_result=result, last_note=f"{instance} ended: {result.get('status', '')}")
+    status = str(result.get("status", ""))
+    note = f"{instance} ended: {status}"
+    return replace(state, running=None, last_result=result, last_note=note, quiet="" if status == RESTORED else note)
+
+
+def stress(state: Substation, on: bool, load_pct: float) -> Substation:
+    """The transformer's zone changed; once it has cleared, what a procedure left behind is no reason to keep quiet."""
+    return replace(state, stress=on, load_pct=load_pct, quiet=state.quiet if on else "")
 
 
 def consume(state: Substation, record: dict[str, object]) -> Substation:
