@@ -4,7 +4,7 @@ It speaks the dialect of Azure Durable Functions for Python, and knows nothing o
 """
 
 from gateway.durable.activities import ActivityContext
-from gateway.durable.client import DurableOrchestrationClient, DurableOrchestrationStatus
+from gateway.durable.client import DurableOrchestrationClient, DurableOrchestrationStatus, EntityStateResponse
 from gateway.durable.context import DurableOrchestrationContext
 from gateway.durable.engine import Engine
 from gateway.durable.entity import DurableEntityContext, EntityContext
@@ -41,6 +41,7 @@ __all__ = [
     "EntityContext",
     "EntityId",
     "EntityOperationError",
+    "EntityStateResponse",
     "FailureDetails",
     "GoneError",
     "LimitExceededError",

@@ -62,6 +62,14 @@ class DurableOrchestrationStatus:
     history: list[Json] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class EntityStateResponse:
+    """Whether an entity has a state, and which."""
+
+    entity_exists: bool
+    entity_state: Json
+
+
 class DurableOrchestrationClient:
     """Client of the engine in this process."""
 
@@ -192,15 +200,10 @@ class DurableOrchestrationClient:
         state = decode_snapshot(instance.row.state).state
         return None if state is NULL else state
 
-    async def read_entity_state(self, entity_id: EntityId) -> Json:
-        """The committed state of an entity.
-
-        Errors: NotFoundError when it has none.
-        """
+    async def read_entity_state(self, entity_id: EntityId) -> EntityStateResponse:
+        """The committed state of an entity, and whether there is one."""
         raw = self.read_entity_raw(entity_id)
-        if raw is None:
-            raise NotFoundError(f"there is no entity {entity_id}")
-        return unpack(raw)
+        return EntityStateResponse(raw is not None, None if raw is None else unpack(raw))
 
     # Queries
 
