@@ -51,8 +51,7 @@ logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
 READ_CODES = {"coil": 1, "di": 2, "hr": 3, "ir": 4}
 WRITE_COIL = 5
 WRITE_REGISTER = 6
-MAX_REGISTERS = 125
-MAX_BITS = 2000
+COIL_ON = 0xFF00
 
 ERROR_OF: dict[type[ModbusException], type[FieldError]] = {
     ConnectionException: ConnectionLost,
@@ -90,6 +89,13 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """End the connection at once; what is not sent yet is thrown away."""
+
+
+def _two_words(first: int, second: int) -> bytes:
+    try:
+        return struct.pack(">HH", first, second)
+    except struct.error as error:
+        raise InvalidRequest(f"{first}, {second}: {error}") from error
 
 
 class _Request(ModbusPDU):
@@ -194,18 +200,18 @@ class PymodbusTransport:
     async def read(self, table: str, start: int, count: int) -> bytes:
         """See Transport."""
         size = (count + 7) // 8 if table in ("coil", "di") else 2 * count
-        body = await self._ask(READ_CODES[table], struct.pack(">HH", start, count))
+        body = await self._ask(READ_CODES[table], _two_words(start, count))
         if len(body) != size + 1 or body[0] != size:
             raise MalformedReply(f"{len(body) - 1} data bytes, byte count {body[:1].hex()}: {size} were asked for")
         return body[1:]
 
     async def write_coil(self, address: int) -> None:
         """See Transport."""
-        await self._write(WRITE_COIL, struct.pack(">HH", address, 0xFF00))
+        await self._write(WRITE_COIL, _two_words(address, COIL_ON))
 
     async def write_register(self, address: int, value: int) -> None:
         """See Transport."""
-        await self._write(WRITE_REGISTER, struct.pack(">HH", address, value))
+        await self._write(WRITE_REGISTER, _two_words(address, value))
 
     async def _write(self, function_code: int, body: bytes) -> None:
         try:
@@ -226,8 +232,6 @@ class PymodbusTransport:
         timer = ctx.loop.call_later(self._timeout_s, self._time_out)
         try:
             reply = await ctx.execute(False, _Request(self._unit, function_code, body))
-        except FieldError:
-            raise
         except (ModbusException, ValueError, struct.error) as error:
             raise translate(error, self._left) from error
         finally:

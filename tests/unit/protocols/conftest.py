@@ -93,6 +93,7 @@ class Rtu:
         self.missing: set[tuple[int, int]] = set()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task] = set()
         for i in range(breakers):
             self.place(i, "closed")
 
@@ -114,6 +115,7 @@ class Rtu:
         if self._server is not None:
             self._server.close()
             self.drop()
+            await asyncio.gather(*self._tasks)
             await self._server.wait_closed()
             self._server = None
 
@@ -124,6 +126,7 @@ class Rtu:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._writers.add(writer)
+        self._tasks.add(asyncio.current_task())
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head = await reader.readexactly(7)
@@ -145,6 +148,7 @@ class Rtu:
                     answer = frame(request, bytes([request.code | 0x80, answer]))
                 writer.write(answer)
         self._writers.discard(writer)
+        self._tasks.discard(asyncio.current_task())
         writer.close()
 
     def reply(self, request: SimpleNamespace) -> bytes:

@@ -75,7 +75,15 @@ def test_a_bit_of_a_register(kit, bit):
 
 @pytest.mark.parametrize(
     "address",
-    [("xx", 0), ("di", 0, 3), ("hr", 0, 16), ("hr", 0, None, "u64"), ("hr", -1), ("hr", 65536), ("hr", 65535, None, "u32")],
+    [
+        ("xx", 0),
+        ("di", 0, 3),
+        ("hr", 0, 16),
+        ("hr", 0, None, "u64"),
+        ("hr", -1),
+        ("hr", 65536),
+        ("hr", 65535, None, "u32"),
+    ],
 )
 def test_points_that_cannot_be_read_are_refused(kit, address):
     with pytest.raises(ValueError, match="F1"):
