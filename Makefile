@@ -1,0 +1,65 @@
+# make run     a heatwave on a simulated substation, end to end
+# make test    linters, types and every test
+# make bench   figures, beside those of the bare driver
+# make lint    linters and types alone
+# make soak    the long runs of the tests
+# make clean   remove what was built here
+#
+# Everything happens in .venv, which is made from PYTHON (3.11 or newer) and made anew when pyproject.toml changes.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+	if "$$name" -c '$(RECENT)' 2>/dev/null; then echo "$$name"; break; fi; done)
+
+.PHONY: help run test bench lint soak clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
+
+$(STAMP): pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "gridlatch needs Python 3.11 or newer: none was found. Install one, or say make PYTHON=/path/to/python3.12" >&2; exit 1; fi
+	@"$(PYTHON)" -c '$(RECENT)' || { \
+		echo "gridlatch needs Python 3.11 or newer: $(PYTHON) is $$("$(PYTHON)" --version 2>&1)" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) can't make virtual environments: install its venv package (Debian: apt install python3-venv)" >&2; exit 1; }
+	@echo "Setting up $(VENV) with $$("$(PYTHON)" --version)"
+	@rm -rf $(VENV)
+	@"$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,sim]'
+	@touch $@
+
+run: $(STAMP)
+	@exec $(BIN)/python -m simulators.heatwave
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: $(STAMP)
+	@began=$$SECONDS; \
+	step() { local from=$$SECONDS; echo "== $$*"; "$$@" || { echo "== FAILED: $$*" >&2; exit 1; }; \
+		summary+="$$(printf '%5d s  %s' $$((SECONDS - from)) "$$*")"$$'\n'; }; \
+	step $(BIN)/ruff check . ; \
+	step $(BIN)/ruff format --check . ; \
+	step $(BIN)/mypy ; \
+	step $(BIN)/python -m pytest -q --durations=8 ; \
+	printf '\n%s%5d s  in all\n' "$$summary" $$((SECONDS - began))
+
+bench: $(STAMP)
+	@exec $(BIN)/python -m benchmarks
+
+soak: $(STAMP)
+	$(BIN)/python -m pytest -q -m soak
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis run
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
