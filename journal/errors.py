@@ -50,7 +50,7 @@ class JournalCorrupt(JournalError):
 
 
 class BatchRefused(JournalError):
-    """The batch does not continue the journal (a gap in its sequence numbers). Nothing of it was written."""
+    """The batch does not continue the journal (a gap in its sequence numbers) or is too large; nothing was written."""
 
 
 class JournalWriteError(JournalError):

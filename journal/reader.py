@@ -48,7 +48,11 @@ def history(connection: sqlite3.Connection, instance: str, first_seq: int) -> li
     Raises JournalCorrupt if the links between them are broken: a shortened history must never pass for a whole one.
     """
     rows = connection.execute(_HISTORY, {"instance": instance, "first_seq": first_seq}).fetchall()
-    if rows and (rows[0][5] >= first_seq or any(row[1] != instance for row in rows)):
+    if rows:
+        whole = rows[0][5] < first_seq and all(row[1] == instance for row in rows)
+    else:
+        whole = connection.execute(LAST_RECORD, {"instance": instance}).fetchone()[0] < first_seq
+    if not whole:
         raise JournalCorrupt(f"the records of {instance} are not linked to each other as they should be")
     return [row[:5] for row in rows]
 

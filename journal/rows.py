@@ -29,6 +29,9 @@ ENTITY = "entity"
 TERMINAL_STATUSES = ("Completed", "Failed", "Terminated")
 """The statuses of orchestrations that are not recovered. schema.sql spells them out in an index."""
 
+MAX_BATCH_RECORDS = 100_000
+"""A larger batch is refused: so a check can hold any batch in memory, and a damaged row can't claim the whole log."""
+
 
 class BatchLike(Protocol):
     """What ``Journal.commit`` reads of a batch. Removals are applied before additions."""

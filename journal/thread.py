@@ -1,8 +1,8 @@
 """One SQLite connection on the one thread that may touch it.
 
 aiosqlite hands each call to the connection's thread; a hop costs some 80 µs, more than the statement itself. So whole
-transactions are handed over as one function. That needs ``Connection._execute``, which aiosqlite keeps to itself;
-this file is the only one that uses it, and says so at import if a later version has no such thing.
+transactions are handed over as one function. That needs ``Connection._execute`` and two attributes that aiosqlite
+keeps to itself; this file is the only one that uses them, and says so at import if a later version has no such thing.
 
 What must stay true: functions run one after the other, in the order in which ``run`` was called. A cancelled caller
 does not stop its function. On a crash here: the thread dies with the process; it is a daemon thread, so that a
@@ -27,10 +27,12 @@ BUSY_TIMEOUT_S: Final = 5.0
 """How long SQLite waits for a stranger's lock (a person with the sqlite3 shell) before the journal gives up."""
 CACHED_STATEMENTS: Final = 256
 
-if not callable(getattr(aiosqlite.Connection, "_execute", None)):
+_missing = [name for name in ("_execute", "_conn") if not hasattr(aiosqlite.Connection, name)]
+_missing += [name for name in ("_thread",) if not hasattr(aiosqlite.connect(":memory:"), name)]  # never started
+if _missing:
     raise ImportError(
-        f"aiosqlite {aiosqlite.__version__} has no Connection._execute, by which the journal hands a whole batch to "
-        "the connection's thread; install aiosqlite 0.22"
+        f"aiosqlite {aiosqlite.__version__} has no Connection.{_missing[0]}, which the journal needs to hand a whole "
+        "batch to the connection's thread; install aiosqlite 0.22"
     )
 
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import struct
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from journal import schema
 from journal.chain import batch_hash, genesis
 from journal.errors import JournalCorrupt, JournalNotFound
-from journal.rows import Head, LinkedRecord, VerifyResult
+from journal.rows import MAX_BATCH_RECORDS, Head, LinkedRecord, VerifyResult
 
 STEP_BATCHES: Final = 256
 STEP_RECORDS: Final = 2_000
@@ -30,6 +31,12 @@ _BATCHES: Final = (
 _RECORDS: Final = (
     "SELECT seq, instance, kind, time_us, prev, payload FROM records WHERE seq BETWEEN ? AND ? ORDER BY seq"
 )
+
+_EXTENT: Final = (
+    "SELECT coalesce((SELECT max(batch) FROM batches), 0), coalesce((SELECT max(seq) FROM records), 0),"
+    " coalesce((SELECT min(batch) FROM batches), 1), coalesce((SELECT min(seq) FROM records), 1)"
+)
+BatchRow: TypeAlias = tuple[int, int, int, int, int, bytes, bytes]
 
 
 class ChainCheck:
@@ -78,43 +85,53 @@ class ChainCheck:
         bad_batch, reason = self._bad if self._bad is not None else (None, None)
         return VerifyResult(self._bad is None, self._batches, self._records, self._good, bad_batch, reason)
 
-    def _check_batch(self, connection: sqlite3.Connection, row: tuple[int, int, int, int, int, bytes, bytes]) -> bool:
+    def _check_batch(self, connection: sqlite3.Connection, row: BatchRow) -> bool:
         """Check one batch; True if it is bad."""
+        batch, _, last_seq, _, time_us, _, stored = row
+        try:
+            reason = self._complaint(connection, row)
+        except (sqlite3.OperationalError, struct.error, TypeError, AttributeError) as error:
+            # A value of another type or range than any writer gives, or text that is not UTF-8.
+            reason = f"it holds what was never written ({error})"
+        if reason is not None:
+            self._bad = (min(batch, self._next) if isinstance(batch, int) else self._next, reason)
+            return True
+        self._records += last_seq - self._good.seq
+        self._batches += 1
+        self._good = Head(batch, last_seq, stored.hex(), time_us)
+        self._next = batch + 1
+        return False
+
+    def _complaint(self, connection: sqlite3.Connection, row: BatchRow) -> str | None:
+        """What is wrong with a batch, the cheap checks first."""
         batch, first_seq, last_seq, last_message_id, time_us, prev_hash, stored = row
-        records: list[LinkedRecord] = connection.execute(_RECORDS, (first_seq, last_seq)).fetchall()
-        digest = batch_hash(prev_hash, batch, first_seq, last_seq, last_message_id, time_us, records)
         if batch != self._next:
-            self._bad = (self._next, f"batch {self._next} is missing, {batch} follows {self._next - 1}")
-        elif prev_hash.hex() != self._good.hash_hex:
-            self._bad = (batch, "it does not continue the batch before it (previous hash differs)")
-        elif first_seq != self._good.seq + 1:
-            self._bad = (batch, f"its records begin at {first_seq}, {self._good.seq + 1} must follow")
-        elif len(records) != last_seq - first_seq + 1:
-            self._bad = (batch, f"{len(records)} records of {last_seq - first_seq + 1} are there")
-        elif digest != stored:
-            self._bad = (batch, "its content differs from what was written (hash differs)")
-        elif self._expect is not None and batch == self._expect.batch and stored.hex() != self._expect.hash_hex:
-            self._bad = (batch, "it is not the batch that the expected head names (the chain was rewritten)")
-        else:
-            self._good = Head(batch, last_seq, stored.hex(), time_us)
-            self._next = batch + 1
-            self._batches += 1
-            self._records += len(records)
-            return False
-        return True
+            return f"batch {self._next} is missing, {batch} follows {self._next - 1}"
+        if prev_hash.hex() != self._good.hash_hex:
+            return "it does not continue the batch before it (previous hash differs)"
+        if first_seq != self._good.seq + 1:
+            return f"its records begin at {first_seq}, {self._good.seq + 1} must follow"
+        count = last_seq - first_seq + 1
+        if not 0 <= count <= MAX_BATCH_RECORDS:
+            return f"it claims {count} records"
+        records: list[LinkedRecord] = connection.execute(_RECORDS, (first_seq, last_seq)).fetchall()
+        if len(records) != count:
+            return f"{len(records)} records of {count} are there"
+        if stored != batch_hash(prev_hash, batch, first_seq, last_seq, last_message_id, time_us, records):
+            return "its content differs from what was written (hash differs)"
+        if self._expect is not None and batch == self._expect.batch and stored.hex() != self._expect.hash_hex:
+            return "it is not the batch that the expected head names (the chain was rewritten)"
+        return None
 
     def _check_end(self, connection: sqlite3.Connection) -> None:
         # One statement, hence one moment: a batch that is committed just now is seen with its records or not at all.
-        last_batch, last_seq = connection.execute(
-            "SELECT (SELECT max(batch) FROM batches), (SELECT max(seq) FROM records)"
-        ).fetchone()
-        if (last_batch or 0) == self._good.batch and (last_seq or 0) > self._good.seq:
+        last_batch, last_seq, first_batch, first_seq = connection.execute(_EXTENT).fetchone()
+        if last_batch == self._good.batch and last_seq > self._good.seq:
             self._bad = (self._next, f"records from {self._good.seq + 1} on belong to no batch")
-        elif self._expect is not None and self._expect.batch > (last_batch or 0):
-            self._bad = (
-                self._next,
-                f"the journal ends at batch {self._good.batch}, {self._expect.batch} was seen before",
-            )
+        elif first_seq < 1 or first_batch < 1:
+            self._bad = (1, f"rows before the first: record {first_seq}, batch {first_batch}")
+        elif self._expect is not None and self._expect.batch > last_batch:
+            self._bad = (self._next, f"the journal ends at batch {last_batch}, {self._expect.batch} was seen before")
 
 
 def verify_file(path: Path, from_batch: int = 1, expect: Head | None = None) -> VerifyResult:

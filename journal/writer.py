@@ -18,7 +18,7 @@ from journal.bulk import BulkStatement
 from journal.chain import batch_hash
 from journal.errors import BatchRefused, JournalWriteError
 from journal.links import LastRecords
-from journal.rows import ENTITY, TERMINAL_STATUSES, BatchLike, Head, LinkedRecord, RecordTuple
+from journal.rows import ENTITY, MAX_BATCH_RECORDS, TERMINAL_STATUSES, BatchLike, Head, LinkedRecord, RecordTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,8 @@ class Writer:
             raise JournalWriteError(f"the journal stopped earlier: {self.failure}")
 
     def _check_order(self, records: Sequence[RecordTuple]) -> None:
+        if len(records) > MAX_BATCH_RECORDS:
+            raise BatchRefused(f"{len(records)} records in one batch, {MAX_BATCH_RECORDS} is the limit")
         expected = self.end.seq + 1
         for record in records:
             if record[0] != expected:

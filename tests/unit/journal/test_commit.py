@@ -124,6 +124,13 @@ async def test_a_gap_in_the_sequence_is_refused_and_changes_nothing(journal: Jou
     assert journal.head().seq == 1
 
 
+async def test_a_batch_beyond_the_limit_is_refused(journal: Journal, scribe, monkeypatch) -> None:
+    monkeypatch.setattr("journal.writer.MAX_BATCH_RECORDS", 2)
+    with pytest.raises(BatchRefused, match="2 is the limit"):
+        await journal.commit(scribe.batch(*[("plan", "TimerFired")] * 3))
+    assert journal.head().batch == 0
+
+
 async def test_a_batch_that_fails_half_way_leaves_nothing_and_stops_the_journal(path: Path, scribe) -> None:
     journal = await Journal.open(path)
     await journal.commit(scribe.batch(("plan", "Started")))
