@@ -12,6 +12,8 @@ All engine times are integers: microseconds since 1970-01-01 UTC.
 
 from __future__ import annotations
 
+import ctypes
+import struct
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -113,3 +115,25 @@ class ManualClock:
     def real_seconds_until(self, due_us: int) -> float:
         """0 once due, else a short nap: who waits looks again."""
         return 0.0 if due_us <= self._now_us else 0.001
+
+
+def synchronized() -> bool | None:
+    """True when the kernel's clock is disciplined by a time service, False when it is not, None when it can't tell.
+
+    Source: adjtimex(2), STA_UNSYNC in ``timex.status``.
+    """
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        buffer = ctypes.create_string_buffer(_TIMEX_BYTES)
+        if libc.adjtimex(buffer) < 0:
+            return None
+    except (OSError, AttributeError):
+        return None
+    status: int = struct.unpack_from("i", buffer, _TIMEX_STATUS_AT)[0]
+    return not status & _STA_UNSYNC
+
+
+# struct timex of 64-bit Linux: modes (int, padded), offset, freq, maxerror, esterror (long each), status (int), …
+_TIMEX_BYTES = 208
+_TIMEX_STATUS_AT = 40
+_STA_UNSYNC = 0x40

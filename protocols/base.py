@@ -140,6 +140,9 @@ class Driver(Protocol):
     async def stop(self) -> None:
         """End all links; commands in flight end as UNKNOWN or NOT_SENT."""
 
+    def set_writes_enabled(self, enabled: bool) -> None:
+        """Allow or forbid write frames (monitor mode); forbidden until it is called."""
+
     async def operate(self, feeder: str, target: Position, timeout_s: float) -> CommandOutcome:
         """Drive one breaker to OPEN or CLOSED: read (remote? where is it?), write once, supervise by readback.
 

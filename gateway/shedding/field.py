@@ -25,6 +25,16 @@ class Field:
         self.mode = mode
         self.use(site)
 
+    @property
+    def mode(self) -> Mode:
+        """MONITOR: no write leaves; the driver is told, too."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: Mode) -> None:
+        self._mode = mode
+        self.driver.set_writes_enabled(mode is Mode.ARMED)
+
     def use(self, site: Site) -> None:
         """Work with this site from now on."""
         shedding = site.shedding

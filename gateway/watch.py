@@ -1,0 +1,171 @@
+"""What the daemon does all the time beside the engine: carry observations in, watch the load, keep the trend.
+
+What must stay true: only what has changed becomes a message to an entity, and never more than one for each breaker in
+each round, however fast a contact flaps. A crash here loses nothing: the next scan says again what is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import structlog
+
+from gateway.durable import Engine, LimitExceededError
+from gateway.durable.instances import EntityInstance
+from gateway.shedding.breaker_model import Breaker, Observation, Phase
+from gateway.shedding.entities import breaker_id, substation_id, transformer_id
+from gateway.shedding.field import Field
+from gateway.shedding.measuring import LoadWatch, read_load
+from gateway.trend import TrendSample, TrendStore
+from protocols.base import BreakerReading, LinkState, LinkStatus, Position
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+OBSERVE_S = 0.25
+LOOK_S = 1.0
+EVALUATE_EVERY = 30
+OBSERVATIONS_A_ROUND = 2_000
+
+
+def breaker_now(engine: Engine, feeder: str) -> Breaker | None:
+    """The newest state of a breaker entity in memory (not only the committed one), None when it has none."""
+    instance = engine.instances.get(str(breaker_id(feeder)))
+    state = instance.core.load_state() if isinstance(instance, EntityInstance) else None
+    return state if isinstance(state, Breaker) else None
+
+
+class Observer:
+    """Hears the field's changes and tells the breaker entities, at most once a round each."""
+
+    def __init__(self, engine: Engine, field: Field) -> None:
+        self._engine = engine
+        self._field = field
+        self._changed: dict[str, None] = {}
+
+    def breakers_changed(self, changes: list[tuple[str, BreakerReading]]) -> None:
+        """See FieldListener."""
+        for feeder, _ in changes:
+            self._changed[feeder] = None
+
+    def link_changed(self, status: LinkStatus) -> None:
+        """See FieldListener."""
+        write = log.info if status.state in (LinkState.UP, LinkState.CONNECTING) else log.warning
+        write("link_changed", device=status.device, state=status.state.value, detail=status.detail)
+
+    def mark(self, feeders: Iterable[str]) -> None:
+        """Tell these again in the next round."""
+        self._changed.update(dict.fromkeys(feeders))
+
+    async def run(self) -> None:
+        """Carry changes in until cancelled."""
+        while True:
+            self.round()
+            await asyncio.sleep(OBSERVE_S)
+
+    def round(self) -> int:
+        """One round: tell what differs from what an entity holds; how many were told."""
+        told = 0
+        later: dict[str, None] = {}
+        changed, self._changed = self._changed, {}
+        for feeder in changed:
+            if told >= OBSERVATIONS_A_ROUND:
+                later[feeder] = None
+                continue
+            reading = self._field.driver.breaker(feeder)
+            state = breaker_now(self._engine, feeder)
+            if state is not None and state.phase is Phase.OPERATING:
+                later[feeder] = None  # its command's own outcome comes first
+            elif state is None or not _same(state, reading):
+                observation = Observation(reading.position, reading.quality, reading.local, reading.op_count)
+                try:
+                    self._engine.client.post_to_entity(breaker_id(feeder), "observe", observation)
+                except LimitExceededError:
+                    later[feeder] = None
+                told += 1
+        self._changed = later | self._changed
+        return told
+
+
+def _same(state: Breaker, reading: BreakerReading) -> bool:
+    return (
+        state.position is reading.position
+        and state.quality is reading.quality
+        and state.local == reading.local
+        and state.op_count == reading.op_count
+    )
+
+
+class Picture:
+    """What is shed and how the breakers stand, as last looked at. One look over 12,000 breakers serves all askers."""
+
+    def __init__(self) -> None:
+        self.shed_kw = 0.0
+        self.open = 0
+        self.counts: dict[str, int] = {}
+
+
+class Watch:
+    """Once a second: trigger, trend, picture; every half minute the substation is asked to look again."""
+
+    def __init__(self, engine: Engine, field: Field, trend: TrendStore, armed: bool) -> None:
+        self._engine = engine
+        self._field = field
+        self._trend = trend
+        self.load = LoadWatch(field, armed)
+        self.picture = Picture()
+        self.ticks = 0
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(LOOK_S)
+
+    def look(self) -> None:
+        """One look."""
+        self.ticks += 1
+        client = self._engine.client
+        changed = self.load.look()
+        if changed is not None:
+            log.info("transformer", armed=changed.armed, measured=changed.measured, load_pct=changed.load_pct)
+            client.post_to_entity(transformer_id(self._field.site), "observe", changed)
+        if self.ticks % EVALUATE_EVERY == 0:
+            client.post_to_entity(substation_id(self._field.site), "evaluate", None)
+        self._look_at_breakers()
+        load = read_load(self._field)
+        self._trend.append(
+            TrendSample(
+                self._engine.now_us(),
+                load.kw if load.good else None,
+                load.capacity_kw,
+                self.picture.shed_kw,
+                self.picture.open,
+            )
+        )
+
+    def _look_at_breakers(self) -> None:
+        counts = dict.fromkeys(
+            ("total", "open", "closed", "intermediate", "bad", "unknown", "failed", "unresolved", "blocked", "local"), 0
+        )
+        shed_kw = 0.0
+        for feeder in self._field.feeders:
+            state = breaker_now(self._engine, feeder)
+            counts["total"] += 1
+            if state is None:
+                counts["unknown"] += 1
+                continue
+            counts[state.position.value] += 1
+            if state.shed is not None and state.position is Position.OPEN:
+                shed_kw += state.shed.kw
+            if state.phase in (Phase.RESOLVING, Phase.UNRESOLVED):
+                counts["unresolved"] += 1
+            if state.recent and state.recent[-1].result.value == "failed":
+                counts["failed"] += 1
+            if state.blocked is not None:
+                counts["blocked"] += 1
+            if state.local:
+                counts["local"] += 1
+        self.picture.counts = counts
+        self.picture.shed_kw = shed_kw
+        self.picture.open = counts["open"]
