@@ -6,11 +6,13 @@ with a ``?`` in that place; it never ends in a traceback. ``--json`` shows resul
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gateway.control_client import JsonValue
 
 MISSING = "?"
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
 class Fields:
@@ -104,8 +106,26 @@ def moment(text: str, day: str = "") -> str:
     """``14:32:10Z`` of an RFC 3339 time in UTC; with its date in front unless that is ``day`` (such as 2026-11-22)."""
     if len(text) < 19 or text[10] not in "Tt ":
         return text
-    shown = text[11:19] + ("Z" if text[-1] in "Zz" else text[19:].lstrip(".0123456789"))
+    zone = text[19:].lstrip(".0123456789")
+    shown = text[11:19] + ("Z" if zone in ("z", "+00:00") else zone)
     return shown if text[:10] == day else f"{text[:10]} {shown}"
+
+
+def moment_us(value: JsonValue) -> str:
+    """As ``moment``, of microseconds since 1970."""
+    if not isinstance(value, int | float):
+        return MISSING
+    import datetime
+
+    try:
+        return moment(datetime.datetime.fromtimestamp(value / 1e6, datetime.UTC).isoformat())
+    except (OverflowError, ValueError, OSError):
+        return MISSING
+
+
+def with_short_times(sentence: str, day: str = "") -> str:
+    """A sentence with each RFC 3339 time in it shown as ``moment`` does."""
+    return _TIME.sub(lambda found: moment(found[0], day), sentence)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> list[str]:

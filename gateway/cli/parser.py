@@ -40,14 +40,14 @@ def _seconds(value: str) -> float:
 
 def _wait(value: str) -> float:
     seconds = _seconds(value)
-    if seconds > 300:
-        raise argparse.ArgumentTypeError("waits at most 300 s")
+    if not 1 <= seconds <= 300:
+        raise argparse.ArgumentTypeError(f"{value!r} is no number of seconds from 1 to 300")
     return seconds
 
 
 def _count(value: str) -> int:
-    if not value.isascii() or not value.isdecimal() or not 1 <= int(value) <= 10_000:
-        raise argparse.ArgumentTypeError(f"{value!r} is no number from 1 to 10000")
+    if not value.isascii() or not value.isdecimal() or not 1 <= int(value) <= 20_000:
+        raise argparse.ArgumentTypeError(f"{value!r} is no number from 1 to 20000")
     return int(value)
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.cli.fields import MISSING, Fields, count, duration, moment
+from gateway.cli.fields import MISSING, Fields, count, duration, moment, with_short_times
 
 Paint = Callable[[str, str], str]
 _BAR_WIDTH = 40
 _TROUBLED_SHOWN = 8
+_OVERRIDES_SHOWN = 3
 
 
 def plain_paint(text: str, style: str) -> str:
@@ -38,6 +39,7 @@ def status_lines(result: Fields, paint: Paint = plain_paint) -> list[str]:
         lines += [paint(f"! {line}", style) for style, line in attention] + [""]
     lines += _transformer(result, paint)
     lines += _procedure(result, day, paint)
+    lines += _overrides(result, day)
     lines += _breakers(result)
     lines += _links(result, paint)
     timer = result.part("next_timer")
@@ -82,7 +84,7 @@ def _attention(result: Fields) -> list[tuple[str, str]]:
             ("alarm", f"the load of {transformer.text('name')} is not measured: {transformer.text('quality')}")
         )
     clock = result.part("clock")
-    if clock.raw("synchronized") is False:
+    if clock.raw("synchronized") is False and clock.number("rate") in (None, 1):
         found.append(("warning", "the clock of this machine is not synchronised"))
     step_s = clock.number("wall_step_s") or 0.0
     if abs(step_s) >= 1.0:
@@ -104,7 +106,10 @@ def _transformer(result: Fields, paint: Paint) -> list[str]:
     zone = transformer.text("zone")
     return [
         _row(transformer.text("name"), f"{bar} {paint(f'{percent:.1f} %', style)}  {load}"),
-        _row("", f"{zone}, quality {transformer.text('quality')}, shed now {count(result.number('shed_kw'), 'kW')}"),
+        _row(
+            "",
+            f"trigger {zone}, quality {transformer.text('quality')}, shed now {count(result.number('shed_kw'), 'kW')}",
+        ),
     ]
 
 
@@ -119,12 +124,23 @@ def _procedure(result: Fields, day: str, paint: Paint) -> list[str]:
     )
     lines = [_row("Procedure", paint(first + tier + shed, "strong"))]
     if procedure.raw("sentence"):
-        lines.append(_row("", procedure.text("sentence")))
+        lines.append(_row("", with_short_times(procedure.text("sentence"), day)))
     elif procedure.raw("waits_for"):
         until = procedure.raw("until")
         suffix = f" until {moment(str(until), day)}" if until else ""
         lines.append(_row("", f"waits for {procedure.text('waits_for')}{suffix}"))
     return lines
+
+
+def _overrides(result: Fields, day: str) -> list[str]:
+    lines = []
+    for record in result.parts("overrides")[-_OVERRIDES_SHOWN:]:
+        reason = f", reason {record.text('reason')}" if record.raw("reason") else ""
+        lines.append(
+            f"{moment(record.text('at'), day)} {record.text('decision')} by {record.text('actor')}{reason}: "
+            f"{record.text('outcome')} (in step {record.text('step')})"
+        )
+    return [_row("" if index else "Overrides", line) for index, line in enumerate(lines)]
 
 
 def _breakers(result: Fields) -> list[str]:

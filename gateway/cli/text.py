@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from gateway.cli.fields import MISSING, Fields, count, duration, moment, plain, table
+from gateway.cli.fields import MISSING, Fields, count, duration, moment, moment_us, plain, table, with_short_times
 from gateway.cli.status import Paint, status_lines
 from gateway.control_client import JsonValue
 
@@ -43,19 +43,17 @@ def _instances(result: Fields) -> list[str]:
 def _sentence(custom_status: JsonValue) -> str:
     """A procedure's custom status carries a sentence for people; anything else is shown as it is."""
     sentence = Fields(custom_status).raw("sentence")
-    return _cell(sentence if isinstance(sentence, str) else custom_status)
+    return _cell(with_short_times(sentence) if isinstance(sentence, str) else custom_status)
 
 
 def _instance(result: Fields) -> list[str]:
     lines = []
     for key in ("instance", "name", "status", "created", "updated"):
-        lines.append(f"{key:<15}{result.text(key)}")
-    for key in ("input", "output", "custom_status"):
+        lines.append(f"{key:<15}{moment(result.text(key))}")
+    for key in ("input", "output", "failure", "custom_status"):
         value = result.raw(key)
         if value is not None:
-            pretty = json.dumps(value, indent=2, ensure_ascii=False).splitlines()
-            lines.append(f"{key:<15}{plain(pretty[0])}")
-            lines += [" " * 15 + line for line in map(plain, pretty[1:])]
+            lines += _labelled(key, value, 15)
     if isinstance(result.raw("history"), list):
         lines += ["", *_history(result)]
     return lines
@@ -63,11 +61,11 @@ def _instance(result: Fields) -> list[str]:
 
 def _history(result: Fields) -> list[str]:
     rows = []
-    known = ("seq", "time", "kind")
-    for event in result.parts("history"):
-        rest = {key: event.raw(key) for key in event if key not in known}
-        text = ", ".join(f"{key} {_cell(value)}" for key, value in rest.items() if value is not None)
-        rows.append((event.text("seq"), moment(event.text("time")), event.text("kind"), text))
+    for record in result.parts("history"):
+        for event in record.parts("events"):
+            rest = {key: event.raw(key) for key in event if key != "type"}
+            text = ", ".join(f"{key} {_cell(value)}" for key, value in rest.items() if value is not None)
+            rows.append((record.text("seq"), moment_us(record.raw("time_us")), event.text("type"), text))
     return table(("SEQ", "TIME", "EVENT", ""), rows, right=("SEQ",)) if rows else ["No history."]
 
 
@@ -112,11 +110,15 @@ def _breakers(result: Fields) -> list[str]:
 
 def _breaker(result: Fields) -> list[str]:
     width = max((len(key) for key in result), default=0) + 2
-    return [f"{key:<{width}}{plain(_compact(result.raw(key)))}" for key in result]
+    return [line for key in result for line in _labelled(key, result.raw(key), width)]
 
 
-def _compact(value: JsonValue) -> JsonValue:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+def _labelled(key: str, value: JsonValue, width: int) -> list[str]:
+    """A key and its value; an object or a list takes several lines."""
+    if not isinstance(value, dict | list):
+        return [f"{key:<{width}}{plain(value)}"]
+    first, *others = json.dumps(value, indent=2, ensure_ascii=False).splitlines()
+    return [f"{key:<{width}}{plain(first)}", *(" " * width + plain(line) for line in others)]
 
 
 def _operated(result: Fields) -> list[str]:
@@ -126,13 +128,14 @@ def _operated(result: Fields) -> list[str]:
 
 def _blocked(result: Fields) -> list[str]:
     state = "blocked" if result.flag("blocked") else "not blocked"
-    return [f"{result.text('feeder')} is {state}. {result.text('detail') if result.raw('detail') else ''}".rstrip()]
+    return [result.text("detail") if result.raw("detail") else f"{result.text('feeder')} is {state}"]
 
 
 def _override(result: Fields) -> list[str]:
-    taken = "taken" if result.flag("accepted") else "not taken"
-    detail = f" {result.text('detail')}" if result.raw("detail") else ""
-    return [f"Override {result.text('override_id')} {taken} by {result.text('instance')}.{detail}"]
+    detail = result.text("detail")
+    if not result.flag("accepted"):
+        return [f"Not accepted: {detail}"]
+    return [f"Accepted: {detail}"]
 
 
 def _detail(result: Fields) -> list[str]:

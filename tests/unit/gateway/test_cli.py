@@ -48,7 +48,7 @@ STATUS: dict[str, JsonValue] = {
         "until": "2014-01-16T14:32:10.000Z",
         "tier": "ev",
         "shed_kw": 3420.0,
-        "sentence": "Tier ev is open; waits for its cooldown until 14:32:10.",
+        "sentence": "Tier ev is open; waits for its cooldown until 2014-01-16T14:32:10.123Z.",
     },
     "breakers": {
         "total": 12000,
@@ -74,6 +74,16 @@ STATUS: dict[str, JsonValue] = {
     "next_timer": {"instance": "shed-2014-01-16", "due": "2014-01-16T14:32:10.000Z", "remaining_s": 372.0},
     "engine": {"instances": 12003, "turns": 99, "queued": 0, "replays": 1, "pending_activities": 0},
     "clock": {"now": "2014-01-16T14:25:58.000Z", "rate": 60.0, "wall_step_s": 0.0, "synchronized": True},
+    "overrides": [
+        {
+            "decision": "hold",
+            "actor": "jane",
+            "reason": "crew",
+            "step": "cooldown",
+            "at": "2014-01-16T14:20:00.000Z",
+            "outcome": "timers stand",
+        }
+    ],
     "started": "2014-01-16T02:00:00.000Z",
     "pid": 4711,
     "config_sha256": "ab" * 32,
@@ -222,7 +232,8 @@ class TestWhatAPersonReads:
             "Yarra South · ARMED · 2014-01-16 14:25:58Z",
             "1 breaker did not do what",
             "47 376 of 48 000 kW",
-            "Tier ev is open; waits for its cooldown until 14:32:10.",
+            "Tier ev is open; waits for its cooldown until 14:32:10Z.",
+            "14:20:00Z hold by jane, reason crew: timers stand (in step cooldown)",
             "12 000: 11 598 closed, 400 open, 1 failed, 2 blocked",
             "rtu-017 silent: no answer for 12 s",
             "in 6 min 12 s (14:32:10Z)",
@@ -264,12 +275,18 @@ class TestWhatAPersonReads:
             "input": {"mw": 12},
             "output": None,
             "custom_status": {"sentence": "Waits."},
-            "history": [{"seq": 7, "time": "2014-01-16T14:00:00.000Z", "kind": "TimerCreated", "task_id": 3}],
+            "history": [
+                {
+                    "seq": 7,
+                    "time_us": 1389880800000000,
+                    "events": [{"type": "TimerFired", "id": 3}, {"type": "TaskScheduled", "id": 4, "name": "Measure"}],
+                }
+            ],
         }
         assert main(["instances", "show", "s-1", "--history"]) == 0
         text = capsys.readouterr().out
-        assert "TimerCreated" in text
-        assert "task_id 3" in text
+        assert "  7  2014-01-16 14:00:00Z  TimerFired     id 3" in text
+        assert "TaskScheduled  id 4, name Measure" in text
 
     def test_a_name_can_not_redraw_the_terminal(
         self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str]
