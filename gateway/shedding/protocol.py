@@ -36,6 +36,7 @@ MAX_REPLACEMENTS = 5
 """Rounds of replacing failed feeders within one step; what is missing then is a shortfall, until the next step."""
 ROUNDS_PER_HISTORY = 200
 """Measurements after which the procedure starts over with an empty history."""
+RESTORE_WORD = "cancel-and-restore"
 MAX_ROUNDS_FOR_UNRESOLVED = 30
 """Checks for which restoration waits for breakers whose position can't be learnt."""
 
@@ -148,8 +149,9 @@ class Procedure:
             while True:
                 try:
                     if not self.state.restoring:
-                        yield from self.shed()
-                        yield from self.watch()
+                        load = yield from self.measure()
+                        load = yield from self.shed(load)
+                        yield from self.watch(load)
                 except RestoreNow:
                     self.state.calm_since_us = 0
                 self.state.restoring = True
@@ -164,14 +166,14 @@ class Procedure:
         incomplete = self.state.unclosed or self.state.unresolved_rounds
         return self.summary("incomplete" if incomplete else RESTORED, self.order.reason)
 
-    def shed(self) -> Step[None]:
-        """One tier's worth after the other, a cooldown after each, while there is stress."""
+    def shed(self, load: Load) -> Step[Load]:
+        """One tier's worth after the other, a cooldown after each, while there is stress; the load at the end."""
         while True:
-            load = yield from self.measure()
+            self.turn_page()
             needed_kw = self.needed_kw(load)
             if needed_kw is not None and needed_kw <= 0:
                 self.figures.shortfall_kw = 0.0
-                return
+                return load
             opened_kw = 0.0
             for tier in self.tiers:
                 opened_kw = yield from self.shed_tier(tier, needed_kw)
@@ -179,10 +181,11 @@ class Procedure:
                     break
             if opened_kw <= 0:
                 self.figures.shortfall_kw = needed_kw or 0.0
-                return
+                return load
             yield from self.conductor.wait(
                 self.settings.cooldown_s, "cooldown", f"{opened_kw:.0f} kW of {tier} shed", "the load to settle"
             )
+            load = yield from self.measure()
 
     def shed_tier(self, tier: str, needed_kw: float | None) -> Step[float]:
         """Open what is needed of one tier, and replace what failed from the same tier; the load that was opened."""
@@ -219,43 +222,43 @@ class Procedure:
         yield from self.conductor.settle()
         return kw
 
-    def watch(self) -> Step[None]:
+    def watch(self, load: Load) -> Step[None]:
         """Wait until the load was normal for long enough, or for the end of an order; shed again on new stress."""
-        conductor, settings = self.conductor, self.settings
         while not self.overdue:
+            self.turn_page()
+            if self.stable(load) or (yield from self.wait_and_watch(load)):
+                return
             load = yield from self.measure()
-            if not self.order.by_person and load.percent >= settings.arm_pct:
+            if not self.order.by_person and load.percent >= self.settings.arm_pct:
                 self.state.calm_since_us = 0
-                if (yield from self.wait_check("stressed", "all that may be shed is shed, or more is about to be")):
-                    return
-                yield from self.shed()
-                continue
-            if load.percent > settings.clear_pct:
-                self.state.calm_since_us = 0
-            elif not self.state.calm_since_us:
-                self.state.calm_since_us = conductor.now_us
-            calm_until_us = self.state.calm_since_us + int(settings.stable_for_s * 1e6)
-            if self.order.by_person:
-                skipped = yield from self.wait_check(
-                    "ordered", "the ordered load is off", "cancel-and-restore", self.latest_us
-                )
-            elif self.state.calm_since_us and conductor.now_us >= calm_until_us:
-                return
-            elif self.state.calm_since_us:
-                skipped = yield from self.wait_check(
-                    "stable", f"loading is {load.percent:.1f} %", "it to stay normal", calm_until_us
-                )
-            else:
-                skipped = yield from self.wait_check(
-                    "watching", f"loading is {load.percent:.1f} %", f"it to fall to {settings.clear_pct:g} %"
-                )
-            if skipped:
-                return
+                load = yield from self.shed(load)
+
+    def stable(self, load: Load) -> bool:
+        """Keep the time since when the load is normal; True once that was long enough. An order is never just over."""
+        if load.percent > self.settings.clear_pct:
+            self.state.calm_since_us = 0
+        elif not self.state.calm_since_us:
+            self.state.calm_since_us = self.conductor.now_us
+        calm_since_us = self.state.calm_since_us
+        return not self.order.by_person and calm_since_us > 0 and self.conductor.now_us >= self.calm_until_us
+
+    def wait_and_watch(self, load: Load) -> Step[bool]:
+        """Wait for the next look and say what for; True when an operator ended the watch by a skip."""
+        loading = f"loading is {load.percent:.1f} %"
+        if self.order.by_person:
+            return (yield from self.wait_check("ordered", "the ordered load is off", RESTORE_WORD, self.latest_us))
+        if load.percent >= self.settings.arm_pct:
+            return (yield from self.wait_check("stressed", f"{loading}; all that may be shed is shed", "it to fall"))
+        if self.state.calm_since_us:
+            return (yield from self.wait_check("stable", loading, "it to stay normal", self.calm_until_us))
+        return (yield from self.wait_check("watching", loading, f"it to fall to {self.settings.clear_pct:g} %"))
 
     def restore(self) -> Step[bool]:
         """Close stage by stage; False when the load came near the limit and the last stage was opened again."""
         conductor = self.conductor
         while True:
+            self.turn_page()
+            self.rounds += 1
             order = {"procedure": self.context.instance_id, "exclude": self.state.unclosed}
             told = yield from conductor.run("PlanRestore", order)
             plan = msgspec.convert(told, RestorePlan)
@@ -313,6 +316,11 @@ class Procedure:
     # What the steps are made of
 
     @property
+    def calm_until_us(self) -> int:
+        """When the load will have been normal for long enough."""
+        return self.state.calm_since_us + int(self.settings.stable_for_s * 1e6)
+
+    @property
     def latest_us(self) -> int:
         """When restoration begins at the latest."""
         return self.state.started_us + int(self.settings.max_shed_s * 1e6)
@@ -335,8 +343,6 @@ class Procedure:
     def measure(self) -> Step[Load]:
         """A good measurement; without one, stop or hold what is shed, as the site says."""
         while True:
-            if self.rounds >= ROUNDS_PER_HISTORY and self.conductor.quiet:
-                raise StartOver
             self.rounds += 1
             told = yield from self.conductor.run("ReadLoad")
             load = msgspec.convert(told, Load)
@@ -350,6 +356,14 @@ class Procedure:
             yield from self.wait_check(
                 "no measurement", "the load is not measured; what is shed stays shed", "a good measurement"
             )
+
+    def turn_page(self) -> None:
+        """Start over with an empty history if this one is long: nothing is under way here.
+
+        Errors: StartOver.
+        """
+        if self.rounds >= ROUNDS_PER_HISTORY and self.conductor.quiet:
+            raise StartOver
 
     def wait_check(self, phase: str, sentence: str, waits_for: str = "", until_us: int = 0) -> Step[bool]:
         """Wait for the next look; True when an operator skipped it."""
