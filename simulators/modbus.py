@@ -197,7 +197,8 @@ def _bits(pdu: bytes, bits: int, size: int) -> bytes:
     if start + count > size:
         return _refuse(pdu[0], ILLEGAL_ADDRESS)
     length = (count + 7) >> 3
-    return bytes((pdu[0], length)) + ((bits >> start) & ((1 << count) - 1)).to_bytes(length, "little")
+    chosen: int = (bits >> start) & ((1 << count) - 1)
+    return bytes((pdu[0], length)) + chosen.to_bytes(length, "little")
 
 
 def _read_holding(device: Device, pdu: bytes) -> bytes:

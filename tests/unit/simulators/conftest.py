@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from simulators.generate import Plan, generate
 from simulators.simulation import Simulation
 from simulators.site import SimulatedSite, read_site
 
+Until = Callable[[Callable[[], Awaitable[bool]]], Awaitable[None]]
 FIRST_HOST = "127.0.71.1"
 
 
@@ -48,6 +49,20 @@ async def control(simulation: Simulation, tmp_path: Path) -> AsyncIterator[Simul
     async with SimulatorClient(server.path) as client:
         yield client
     await server.stop()
+
+
+@pytest.fixture
+def until() -> Until:
+    """Waits for something that must come about within five seconds."""
+    return _until
+
+
+async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
+    for _ in range(1000):
+        if await condition():
+            return
+        await asyncio.sleep(0.005)
+    raise TimeoutError("it did not come about")
 
 
 class Master:
