@@ -157,6 +157,8 @@ def _state(simulation: Simulation) -> Json:
         "load_pct": round(100.0 * load_kw / simulation.site.capacity_kw, 2),
         "curve_kw": round(loads.curve_kw(loads.time_s), 1),
         "ambient_c": round(loads.ambient_c(), 1),
+        "oil_c": round(simulation.transformer.oil_c, 1),
+        "hotspot_c": round(simulation.transformer.hot_spot_c, 1),
         "feeders": len(breakers),
         "open": positions.count("open"),
         "closed": positions.count("closed"),

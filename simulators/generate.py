@@ -112,7 +112,8 @@ def _devices(plan: Plan) -> Iterable[dict[str, object]]:
 def _measurements() -> Iterable[dict[str, object]]:
     row = {"device": "TX", "stale_after_s": 15}
     yield {"name": "load_kw", "address": "ir:0:u32*0.1", "unit": "kW", **row}
-    yield {"name": "ambient_c", "address": "ir:2:s16*0.1", "unit": "°C", **row}
+    for number, name in ((2, "ambient_c"), (3, "oil_c"), (4, "hotspot_c")):
+        yield {"name": name, "address": f"ir:{number}:s16*0.1", "unit": "°C", **row}
 
 
 def _feeders(plan: Plan) -> Iterable[dict[str, object]]:

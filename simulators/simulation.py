@@ -18,10 +18,13 @@ from simulators.modbus import Listener
 from simulators.plant import Plant
 from simulators.site import ClockLine, SimulatedSite, SiteError
 from simulators.telemetry import Telemetry
+from simulators.transformer import ONAF, Transformer
 from simulators.weather import read_weather
 
 TRAVEL_GRID_S = 0.002
 LOAD_PERIOD_S = 0.5
+# Measurements of these names, where a site has them, show the transformer's temperatures (°C).
+OIL, HOT_SPOT = "oil_c", "hotspot_c"
 
 
 class StartError(Exception):
@@ -41,6 +44,7 @@ class Simulation:
         self.listeners = {row.name: Listener(devices[row.name], row.host, row.port) for row in site.devices}
         self.faults = FaultDesk(self.plant, self.listeners)
         self.loads = LoadModel(site, read_weather(), self.plant.switchgear.energised, self.time.now_us() / 1e6)
+        self.transformer = Transformer(ONAF, self._load_pu(), self.loads.ambient_c())
         try:
             self._feeder_power = Telemetry((devices[row.device], row.power_kw) for row in site.feeders)
             self._measured = Telemetry((devices[row.device], row.point) for row in site.measurements)
@@ -86,12 +90,22 @@ class Simulation:
 
     def step_load(self) -> None:
         """Bring the load up to now and show it in the registers."""
+        before_s = self.loads.time_s
         if self.loads.advance(self.time.now_us() / 1e6, self.time.rate * LOAD_PERIOD_S / 2):
+            self.transformer.step(self.loads.time_s - before_s, self._load_pu(), self.loads.ambient_c())
             self._show_load()
+
+    def _load_pu(self) -> float:
+        return self.loads.total_kw() / self.site.capacity_kw
 
     def _show_load(self) -> None:
         self._feeder_power.write(self.loads.power_kw)
-        values = {self.site.load: self.loads.total_kw(), self.site.ambient: self.loads.ambient_c()}
+        values = {
+            self.site.load: self.loads.total_kw(),
+            self.site.ambient: self.loads.ambient_c(),
+            OIL: self.transformer.oil_c,
+            HOT_SPOT: self.transformer.hot_spot_c,
+        }
         self._measured.write(np.array([values.get(row.name, 0.0) for row in self.site.measurements]))
 
     def _load_tick(self) -> None:

@@ -162,11 +162,13 @@ async def test_malformed_replies(master: Any, control: SimulatorClient) -> None:
 
 
 async def test_the_transformer_shows_load_and_ambient(transformer: Any, simulation: Simulation) -> None:
-    high, low, ambient = await transformer.words(0, 3)
+    high, low, ambient, oil, hot_spot = await transformer.words(0, 5)
     shown_kw = (high << 16 | low) / 10
     assert shown_kw == pytest.approx(simulation.loads.total_kw(), rel=0.02)
     assert 60 < 100 * shown_kw / simulation.site.capacity_kw < 110
     assert 30 < ambient / 10 < 44
+    assert ambient < oil < hot_spot
+    assert hot_spot / 10 == pytest.approx(simulation.transformer.hot_spot_c, abs=0.5)
 
 
 async def test_feeder_power_is_shown_and_is_zero_when_open(master: Any, simulation: Simulation, until: Any) -> None:
