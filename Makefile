@@ -55,7 +55,7 @@ test: $(STAMP)
 	printf '\n%s%5d s  in all\n' "$$summary" $$((SECONDS - began))
 
 bench: $(STAMP)
-	@exec $(BIN)/python -m benchmarks
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 soak: $(STAMP)
 	$(BIN)/python -m pytest -q -m soak

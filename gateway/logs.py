@@ -23,7 +23,9 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 FORMATS = ("json", "console")
 
 _REDACTED = "[redacted]"
-_SECRET = re.compile(r"passw(or)?d|passphrase|secret|token|credential|authori[sz]ation|private[_-]?key|api[_-]?key", re.I)
+_SECRET = re.compile(
+    r"passw(or)?d|passphrase|secret|token|credential|authori[sz]ation|private[_-]?key|api[_-]?key", re.I
+)
 _DEEPEST = 8
 # What a priority is in syslog's words; the machine's journal reads it from the front of the line.
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}

@@ -104,15 +104,15 @@ def _socket_of(options: argparse.Namespace) -> Path:
     if options.socket is not None:
         return Path(options.socket)
     site = Path(options.site or os.environ.get("GRIDLATCH_SITE") or DEFAULT_SITE)
-    file = site / "site.toml" if site.is_dir() else site
     import tomllib
 
     try:
+        file = site / "site.toml" if site.is_dir() else site
         gateway = tomllib.loads(file.read_text(encoding="utf-8")).get("gateway", {})
     except FileNotFoundError:
         raise UsageError(f"there is no site at {site}; say --site DIR, --socket PATH or set GRIDLATCH_SITE") from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{file} can't be read: {error}") from None
+        raise UsageError(f"the site at {site} can't be read: {error}") from None
     name = gateway.get("socket", DEFAULT_SOCKET) if isinstance(gateway, dict) else DEFAULT_SOCKET
     return Path(file.absolute().parent, str(name))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -358,8 +360,6 @@ class TestExitCodes:
     def test_a_lost_answer_to_an_action_is_an_unknown_outcome_and_to_a_question_is_not(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        import socket
-
         path = tmp_path / "mute.sock"
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
@@ -454,6 +454,21 @@ class TestAsAProcess:
         result = subprocess.run(["sh", "-c", command], capture_output=True, cwd=REPOSITORY, timeout=30, check=False)
         assert result.stdout.startswith(b"FEEDER")
         assert result.stderr == b""
+
+    def test_ctrl_c_ends_the_command_and_says_that_the_daemon_goes_on(self, tmp_path: Path) -> None:
+        path = tmp_path / "slow.sock"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+            command = [sys.executable, "-m", "gateway.cli", "status", "--socket", str(path)]
+            asking = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+            connection, _ = listener.accept()
+            with connection:
+                assert connection.recv(65536)
+                asking.send_signal(signal.SIGINT)
+                _, errors = asking.communicate(timeout=30)
+        assert asking.returncode == 130
+        assert errors == "gridlatch: interrupted; what was asked of the daemon goes on there\n"
 
     def test_it_starts_without_what_takes_long(self) -> None:
         code = (
