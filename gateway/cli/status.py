@@ -84,8 +84,11 @@ def _attention(result: Fields) -> list[tuple[str, str]]:
             ("alarm", f"the load of {transformer.text('name')} is not measured: {transformer.text('quality')}")
         )
     clock = result.part("clock")
-    if clock.raw("synchronized") is False and clock.number("rate") in (None, 1):
-        found.append(("warning", "the clock of this machine is not synchronised"))
+    if clock.number("rate") == 1:  # a simulated site has a clock of its own
+        if clock.raw("synchronized") is False:
+            found.append(("warning", "the clock of this machine is not synchronised"))
+        elif clock.raw("synchronized") is None:
+            found.append(("warning", "whether the clock of this machine is synchronised can't be told"))
     step_s = clock.number("wall_step_s") or 0.0
     if abs(step_s) >= 1.0:
         found.append(("warning", f"the wall clock was stepped by {step_s:+.1f} s since the start; timers did not move"))

@@ -244,6 +244,29 @@ class TestWhatAPersonReads:
         ):
             assert part in text
 
+    @pytest.mark.parametrize(
+        ("clock", "warning"),
+        [
+            ({"rate": 1.0, "synchronized": False}, "is not synchronised"),
+            ({"rate": 1.0, "synchronized": None}, "can't be told"),
+            ({"rate": 1.0, "synchronized": True, "wall_step_s": -3600.0}, "stepped by -3600.0 s"),
+            ({"rate": 60.0, "synchronized": False}, None),
+            ({"rate": 1.0, "synchronized": True, "wall_step_s": 0.0}, None),
+        ],
+    )
+    def test_a_clock_in_doubt_is_told(
+        self,
+        daemon: CardboardDaemon,
+        capsys: pytest.CaptureFixture[str],
+        clock: dict[str, JsonValue],
+        warning: str | None,
+    ) -> None:
+        daemon.answers["status"] = {**STATUS, "clock": {"now": "2014-01-16T14:25:58.000Z", **clock}}
+        assert main(["status"]) == 0
+        told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("!") and "clock" in line]
+        assert len(told) == (warning is not None)
+        assert warning is None or warning in told[0]
+
     @pytest.mark.parametrize("answer", [{}, [], None, {"transformer": 7, "links": {"troubled": "x"}, "warnings": 3}])
     def test_a_daemon_of_another_version_is_no_traceback(
         self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str], answer: JsonValue
