@@ -429,7 +429,7 @@ class EntityBook:
     def state(self) -> Any:
         """The state, as the registered type."""
         raw = self.snapshot.state
-        if raw is None:
+        if raw is None or bytes(raw) == b"null":
             return None
         return unpack(raw) if self.state_type is None else msgspec.json.decode(raw, type=self.state_type)
 

@@ -31,22 +31,18 @@ class Zone(enum.StrEnum):
 class TriggerState(msgspec.Struct, frozen=True):
     """since_us: when the present zone began, moved on by the time that the measurement was bad.
 
-    bad_since_us: the measurement is bad since then (0: it is good).
+    seen_us: time of the last good measurement (0: none yet). bad: there was none since.
     """
 
     zone: Zone = Zone.CLEARED
     since_us: int = 0
-    bad_since_us: int = 0
+    seen_us: int = 0
+    bad: bool = False
 
     @property
     def armed(self) -> bool:
         """True while there is stress: armed, or not yet cleared for long enough."""
         return self.zone in (Zone.ARMED, Zone.CLEARING)
-
-    @property
-    def bad(self) -> bool:
-        """True while the load is not measured."""
-        return self.bad_since_us != 0
 
 
 def resumed(armed: bool, now_us: int) -> TriggerState:
@@ -57,9 +53,14 @@ def resumed(armed: bool, now_us: int) -> TriggerState:
 def step(state: TriggerState, percent: float | None, now_us: int, settings: Trigger) -> TriggerState:
     """One more measurement: percent of capacity, None when it could not be measured."""
     if percent is None:
-        return state if state.bad else replace(state, bad_since_us=now_us)
-    if state.bad:
-        state = replace(state, since_us=state.since_us + now_us - state.bad_since_us, bad_since_us=0)
+        return state if state.bad else replace(state, bad=True)
+    # Bad since the last good measurement: nobody knows what was between that one and the first bad one.
+    unseen_us = now_us - (state.seen_us or now_us) if state.bad else 0
+    state = replace(state, since_us=state.since_us + unseen_us, bad=False)
+    return replace(_judge(state, percent, now_us, settings), seen_us=now_us)
+
+
+def _judge(state: TriggerState, percent: float, now_us: int, settings: Trigger) -> TriggerState:
     lasted_s = (now_us - state.since_us) / 1e6
     match state.zone:
         case Zone.CLEARED if percent >= settings.arm_pct:
