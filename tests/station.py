@@ -1,0 +1,138 @@
+"""A whole station for tests: the simulator and the daemon as real processes, which may be killed at any instant.
+
+The simulator outlives the daemon, as breakers outlive a gateway: its own counters are the witness.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from gateway.control_client import ControlError, DaemonUnreachable, JsonValue, call
+from simulators.client import SimulatorClient
+
+START_S = 40.0
+
+
+class Station:
+    """A site's folder, its simulator, and its daemon. Every process is ended by its own pid."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "gridlatch.sock"
+        self.kills = 0
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._simulator: subprocess.Popen[bytes] | None = None
+        self._log = (folder / "daemon.log").open("ab")
+
+    def write_site(self, rtus: int, breakers: int, port: int, first_host: str, settings: Mapping[str, str]) -> None:
+        """Generate the site; settings replace lines of site.toml (``key`` → value as TOML)."""
+        command = [sys.executable, "-m", "simulators", "site", str(self.folder), "--rtus", str(rtus)]
+        command += ["--breakers", str(breakers), "--port", str(port), "--first-host", first_host]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        path = self.folder / "site.toml"
+        lines = path.read_text().splitlines()
+        for key, value in settings.items():
+            found = [n for n, line in enumerate(lines) if line.split("=")[0].strip() == key]
+            assert found, f"site.toml has no key {key}"
+            for number in found:
+                lines[number] = f"{key} = {value}"
+        path.write_text("\n".join(lines) + "\n")
+
+    def start_simulator(self) -> None:
+        """Start the simulated hardware."""
+        command = [sys.executable, "-m", "simulators", "run", "--site", str(self.folder)]
+        self._simulator = subprocess.Popen(command, stdout=self._log, stderr=self._log)
+
+    def simulator(self) -> SimulatorClient:
+        """A client of the simulator's control channel."""
+        return SimulatorClient(self.folder / "simulator.sock")
+
+    def start_daemon(self, **environment: str) -> None:
+        """Start the daemon; returns at once."""
+        command = [sys.executable, "-m", "gateway.cli", "run", str(self.folder)]
+        self._daemon = subprocess.Popen(command, stdout=self._log, stderr=self._log, env={**os.environ, **environment})
+
+    async def wait_serving(self, timeout_s: float = START_S) -> None:
+        """Wait until the daemon answers and has read the field."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            if self._daemon is not None and self._daemon.poll() is not None:
+                raise AssertionError(f"the daemon ended with {self._daemon.returncode}; see {self.folder}/daemon.log")
+            with contextlib.suppress(DaemonUnreachable, ControlError):
+                status = await self.ask("status")
+                if status["breakers"]:
+                    return
+            assert time.monotonic() < deadline, f"the daemon does not serve; see {self.folder}/daemon.log"
+            await asyncio.sleep(0.05)
+
+    async def ask(self, op: str, timeout_s: float = 20.0, **args: JsonValue) -> dict[str, JsonValue]:
+        """One operation of the control socket."""
+        result = await asyncio.to_thread(call, self.socket, op, args, timeout_s)
+        assert isinstance(result, dict)
+        return result
+
+    async def pages(self, op: str, key: str) -> list[dict[str, JsonValue]]:
+        """All pages of a listing."""
+        found: list[dict[str, JsonValue]] = []
+        after: JsonValue = None
+        while True:
+            page = await self.ask(op, limit=5000, **({} if after is None else {"after": after}))
+            rows = page[key]
+            assert isinstance(rows, list)
+            found.extend(rows)
+            after = page["next"]
+            if after is None:
+                return found
+
+    def kill_daemon(self) -> None:
+        """Pull the plug."""
+        assert self._daemon is not None
+        self._daemon.send_signal(signal.SIGKILL)
+        self._daemon.wait()
+        self.kills += 1
+
+    def stop_daemon(self, timeout_s: float = 20.0) -> int:
+        """An orderly stop; the exit code."""
+        assert self._daemon is not None
+        self._daemon.send_signal(signal.SIGTERM)
+        return self._daemon.wait(timeout_s)
+
+    def wait_daemon(self, timeout_s: float) -> int:
+        """Wait until the daemon ends by itself; its exit code."""
+        assert self._daemon is not None
+        return self._daemon.wait(timeout_s)
+
+    def log_text(self) -> str:
+        """All that daemon and simulator have said."""
+        return (self.folder / "daemon.log").read_text(errors="replace")
+
+    def end(self) -> None:
+        """End what is left."""
+        for process in (self._daemon, self._simulator):
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.wait()
+        self._log.close()
+
+
+@contextlib.asynccontextmanager
+async def station(
+    folder: Path, rtus: int, breakers: int, port: int, first_host: str, settings: Mapping[str, str]
+) -> AsyncIterator[Station]:
+    """A station with its simulator running and its daemon not started yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Station(folder)
+    try:
+        made.write_site(rtus, breakers, port, first_host, settings)
+        made.start_simulator()
+        yield made
+    finally:
+        made.end()
