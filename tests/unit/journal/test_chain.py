@@ -124,6 +124,10 @@ def test_a_rewritten_chain_is_found_by_a_head_kept_elsewhere(path: Path, head: H
         assert "rewritten" in str(result.reason)
 
 
+def test_an_expected_head_before_the_beginning_is_checked_all_the_same(path: Path, head: Head) -> None:
+    assert not verify_file(path, 9, expect=Head(5, 15, "00" * 32, 0)).ok
+
+
 def test_an_expected_head_that_is_there_is_fine(path: Path, head: Head) -> None:
     assert verify_file(path, expect=head).ok
 

@@ -141,6 +141,7 @@ async def test_a_batch_that_fails_half_way_leaves_nothing_and_stops_the_journal(
     with pytest.raises(JournalWriteError, match="batch 2"):
         await journal.commit(bad)
     assert journal.head() == head
+    assert not await journal._write.run(lambda connection: connection.in_transaction), "the transaction was rolled back"
 
     scribe.seq = 1
     with pytest.raises(JournalWriteError, match="stopped earlier"):

@@ -223,5 +223,14 @@ def test_a_forgotten_close_does_not_keep_the_process_alive(path: Path) -> None:
     asyncio.run(_open_and_close(path))
 
 
+def test_a_stuck_disk_does_not_keep_the_process_alive(path: Path) -> None:
+    stuck = OWNER.replace(
+        "    await Journal.open(Path(sys.argv[1]))",
+        "    import time\n    journal = await Journal.open(Path(sys.argv[1]))\n"
+        "    stuck = asyncio.create_task(journal._write.run(lambda _: time.sleep(300)))",
+    ).replace("asyncio.sleep(60)", "asyncio.sleep(0.05)")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", stuck, path], cwd=ROOT, timeout=30, check=True)
+
+
 async def _open_and_close(path: Path) -> None:
     await (await Journal.open(path)).close()

@@ -60,6 +60,22 @@ async def test_recovery_never_scans_the_log_nor_what_is_finished(path: Path, scr
     assert after <= before * 1.1
 
 
+@pytest.mark.parametrize(
+    ("tail", "first"),
+    [
+        ([], 1),
+        ([(1, 30_000)], 1),
+        ([(2, 10), (1, 5)], 1),
+        ([(2, 30_000), (1, 15_000)], 2),
+        ([(9, 100_000), (8, 85_000), (7, 81_000), (6, 70_000)], 8),
+        ([(9, 100_000), (8, 50_000), (7, 40_000)], 9),
+        ([(9, 9), (8, 8), (7, 7)], 8),
+    ],
+)
+def test_the_tail_that_a_start_checks_is_bounded(tail: list[tuple[int, int]], first: int) -> None:
+    assert recovery._first_of_tail(tail) == first
+
+
 async def test_the_live_instances_are_found_by_their_index(path: Path, journal: Journal) -> None:
     with closing(sqlite3.connect(path)) as connection:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {recovery.LIVE_INSTANCES}").fetchall()
