@@ -16,6 +16,7 @@ import ctypes
 import struct
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -118,10 +119,13 @@ class ManualClock:
 
 
 def synchronized() -> bool | None:
-    """True when the kernel's clock is disciplined by a time service, False when it is not, None when it can't tell.
+    """True when the machine's clock is disciplined by a time service, False when it is not, None when nobody can tell.
 
-    Source: adjtimex(2), STA_UNSYNC in ``timex.status``.
+    Source: adjtimex(2), STA_UNSYNC in ``timex.status``; where a hardened service may not call it, the mark that
+    systemd-timesyncd leaves.
     """
+    if _TIMESYNC_MARK.exists():
+        return True
     try:
         libc = ctypes.CDLL(None, use_errno=True)
         buffer = ctypes.create_string_buffer(_TIMEX_BYTES)
@@ -133,6 +137,7 @@ def synchronized() -> bool | None:
     return not status & _STA_UNSYNC
 
 
+_TIMESYNC_MARK = Path("/run/systemd/timesync/synchronized")
 # struct timex of 64-bit Linux: modes (int, padded), offset, freq, maxerror, esterror (long each), status (int), …
 _TIMEX_BYTES = 208
 _TIMEX_STATUS_AT = 40

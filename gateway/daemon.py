@@ -201,8 +201,10 @@ class Daemon:
             parts.gate.hold(why)
             await parts.engine.client.signal_entity(substation_id(self.site), "hold", {"reason": why})
             log.warning("outputs_held", why=why)
+        elif self._must_wait_for_time():
+            parts.gate.hold("the clock is not synchronised")
+            self._spawn(self._release_when_synchronized(), "time")
         else:
-            await self._wait_for_time()
             parts.gate.release()
         self._spawn(parts.watch.run(), "watch")
         self.reconciled.set()
@@ -223,14 +225,16 @@ class Daemon:
     def _why_held(self, found: Reconciliation) -> str:
         return f"after a restart inside a procedure: {found.sentence}; release when you have seen to it"
 
-    async def _wait_for_time(self) -> None:
-        """Time-bounded commands need a clock that somebody disciplines, where the site says so."""
-        if not self.site.gateway.require_time_sync:
-            return
-        while synchronized() is False:
-            self.parts.gate.reason = "the clock is not synchronised"
-            log.warning("clock_unsynced")
+    def _must_wait_for_time(self) -> bool:
+        """Commands are bounded in time, so they need a clock that somebody disciplines, where the site says so."""
+        return self.site.gateway.require_time_sync and synchronized() is not True
+
+    async def _release_when_synchronized(self) -> None:
+        log.warning("clock_unsynced", consequence="outputs are held")
+        while self._must_wait_for_time():
             await asyncio.sleep(CLOCK_CHECK_S)
+        log.info("clock_synced")
+        self.parts.gate.release()
 
     # While it runs
 

@@ -377,6 +377,7 @@ class Operations:
             "power_kw": reading.power_kw,
             "op_count": reading.op_count,
             "device": feeder.device,
+            "intents": state.intents,
         }
 
     def _switch(self, operation: str) -> Callable[[dict[str, Json]], Awaitable[Json]]:

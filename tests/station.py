@@ -128,7 +128,7 @@ async def station(
     folder: Path, rtus: int, breakers: int, port: int, first_host: str, settings: Mapping[str, str]
 ) -> AsyncIterator[Station]:
     """A station with its simulator running and its daemon not started yet."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - before anything runs
     made = Station(folder)
     try:
         made.write_site(rtus, breakers, port, first_host, settings)
