@@ -72,6 +72,7 @@ class Carried(msgspec.Struct, omit_defaults=True):
     excluded: list[str] = []
     overrides: list[dict[str, object]] = []
     unresolved_rounds: int = 0
+    tiers_begun: int = 0
 
 
 class StartOver(Exception):
@@ -155,6 +156,7 @@ class Procedure:
                 except RestoreNow:
                     self.state.calm_since_us = 0
                 self.state.restoring = True
+                self.state.tiers_begun = 0
                 try:
                     if (yield from self.restore()):
                         break
@@ -174,18 +176,36 @@ class Procedure:
             if needed_kw is not None and needed_kw <= 0:
                 self.figures.shortfall_kw = 0.0
                 return load
-            opened_kw = 0.0
-            for tier in self.tiers:
-                opened_kw = yield from self.shed_tier(tier, needed_kw)
-                if opened_kw > 0:
-                    break
+            opened_kw = yield from self.shed_step(needed_kw)
             if opened_kw <= 0:
                 self.figures.shortfall_kw = needed_kw or 0.0
                 return load
+            tier = self.figures.tier
             yield from self.conductor.wait(
                 self.settings.cooldown_s, "cooldown", f"{opened_kw:.0f} kW of {tier} shed", "the load to settle"
             )
             load = yield from self.measure()
+
+    def shed_step(self, needed_kw: float | None) -> Step[float]:
+        """What is left of the tiers that were begun, and at most one more tier; the load that was opened.
+
+        Without the leftovers a tier whose loads come and go (chargers, pumps) would be begun again and again, a cooldown
+        each time, while the next tier is needed.
+        """
+        opened_kw = 0.0
+        gave = self.figures.tier
+        for number, tier in enumerate(self.tiers, start=1):
+            missing_kw = None if needed_kw is None else needed_kw - opened_kw
+            if missing_kw is not None and missing_kw <= 0:
+                break
+            got_kw = yield from self.shed_tier(tier, missing_kw)
+            opened_kw += got_kw
+            gave = tier if got_kw > 0 else gave
+            if got_kw > 0 and number > self.state.tiers_begun:
+                self.state.tiers_begun = number
+                break
+        self.figures.tier = gave
+        return opened_kw
 
     def shed_tier(self, tier: str, needed_kw: float | None) -> Step[float]:
         """Open what is needed of one tier, and replace what failed from the same tier; the load that was opened."""
