@@ -29,10 +29,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from config.loader import load_site
-from config.models import Site
-from protocols.base import BreakerReading, LinkStatus, Position
-from protocols.modbus.driver import ModbusDriver
+from config.loader import load_site  # noqa: E402
+from config.models import Site  # noqa: E402
+from protocols.base import BreakerReading, LinkStatus, Position  # noqa: E402
+from protocols.modbus.driver import ModbusDriver  # noqa: E402
 
 PORT = 25020
 
@@ -165,15 +165,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="length of the steady case")
     parser.add_argument("--profile", action="store_true", help="print where the time went, to standard error")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        with simulator(Path(folder), arguments.rtus, arguments.breakers):
-            site = load_site(Path(folder) / "site.toml")
-            if not arguments.profile:
-                asyncio.run(run(site, arguments.seconds))
-                return
-            profile = cProfile.Profile()
-            profile.runcall(asyncio.run, run(site, arguments.seconds))
-            pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(30)
+    with tempfile.TemporaryDirectory() as folder, simulator(Path(folder), arguments.rtus, arguments.breakers):
+        site = load_site(Path(folder) / "site.toml")
+        if not arguments.profile:
+            asyncio.run(run(site, arguments.seconds))
+            return
+        profile = cProfile.Profile()
+        profile.runcall(asyncio.run, run(site, arguments.seconds))
+        pstats.Stats(profile, stream=sys.stderr).sort_stats("tottime").print_stats(30)
 
 
 if __name__ == "__main__":

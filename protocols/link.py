@@ -23,7 +23,7 @@ import asyncio
 import enum
 import heapq
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -88,6 +88,19 @@ class BackOff:
     def delay_s(self, failures: int, spread: float) -> float:
         """Delay after so many failures in a row (at least 1); spread from 0 to 1 is the jitter."""
         return min(self.max_s, self.min_s * 2.0 ** min(failures - 1, 30)) * (0.5 + 0.5 * spread)
+
+
+async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended.
+
+    Once is not enough: ``asyncio.wait_for`` of Python 3.11, which pymodbus uses, swallows a cancellation that meets the
+    end of what it waits for.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.05)
 
 
 class _Job(Generic[C]):
@@ -157,8 +170,7 @@ class Link(Generic[C]):
     async def stop(self) -> None:
         """End the connection and fail what waits."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end([self._task])
             self._task = None
         self._fail_waiting("the driver was stopped")
         self._set_state(LinkState.DOWN, "stopped")

@@ -4,8 +4,9 @@ A request goes QUEUED → CHECKED → WRITTEN → done, and its way is one loop:
 
 1. All requests that are queued share one read of the blocks that carry their position and local, made after they were
    queued. Already there: DONE. Local, moving, or both contacts made: REFUSED. Not readable: NOT_SENT.
-2. The rest are written one by one, each once. A check older than ``CHECK_VALID_S``, or from another connection, is made
-   again first. An exception from the device: REFUSED. No valid answer: nobody knows, so watch as well.
+2. The rest are written one by one, each once. Whatever scan was the last, its word on position and local counts; is it
+   older than ``CHECK_VALID_S``, the check is made again first. An exception from the device: REFUSED. No valid answer:
+   nobody knows, so watch as well.
 3. All that are written share readback scans, ``READBACK_S`` apart, until the position is there (DONE) or a scan that
    began after the travel time shows that it isn't: FAILED if the device had accepted the command, else UNKNOWN. If
    nothing could be read by then: UNKNOWN.
@@ -18,13 +19,14 @@ the intent on record and resolves it by reading.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 from collections import deque
 from collections.abc import Callable
 
 from protocols.base import CommandOutcome, MonotonicClock, Outcome, Position, Quality
 from protocols.errors import ACKNOWLEDGE, GATEWAY_TARGET_SILENT, DeviceRefused, Expired, FieldError
-from protocols.link import Priority
+from protocols.link import Priority, end
 from protocols.modbus.client import Transport
 from protocols.modbus.device import ModbusDevice
 from protocols.modbus.site import AddressLike, FeederLike
@@ -33,7 +35,7 @@ MAX_QUEUED = 1000
 """Requests of one device that may wait; one more is NOT_SENT."""
 
 CHECK_VALID_S = 1.0
-"""So long after its check a command may be written, seconds."""
+"""So old may the reading of position and local be when a command is written, seconds."""
 
 READBACK_S = 0.15
 """Pause between two readback scans, seconds."""
@@ -55,9 +57,7 @@ class Request:
 
     __slots__ = (
         "accepted",
-        "checked_at",
         "deadline",
-        "epoch",
         "feeder",
         "future",
         "remark",
@@ -74,8 +74,6 @@ class Request:
         self.future: asyncio.Future[CommandOutcome] = asyncio.get_running_loop().create_future()
         self.timer: asyncio.TimerHandle | None = None
         self.stage = Stage.QUEUED
-        self.checked_at = 0.0
-        self.epoch = 0
         self.accepted = False
         self.remark = ""
         self.watch_until = 0.0
@@ -110,8 +108,7 @@ class Commander:
     async def stop(self) -> None:
         """End every request: NOT_SENT if no frame left, else UNKNOWN."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end([self._task])
             self._task = None
         for request in list(self._running.values()):
             outcome = Outcome.UNKNOWN if request.stage is Stage.WRITTEN else Outcome.NOT_SENT
@@ -153,10 +150,9 @@ class Commander:
             else:
                 self._wake.clear()
                 pause = self._next_readback - now if self._watched else None
-                try:
-                    await asyncio.wait_for(self._wake.wait(), pause)
-                except TimeoutError:
-                    continue
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
 
     async def _check(self) -> None:
         """Read position and local for all that is queued, and decide each."""
@@ -165,17 +161,24 @@ class Commander:
         if not batch:
             return
         started = self._monotonic()
-        device = self._device
-        await device.scan(device.blocks_of(request.feeder.name for request in batch), Priority.OPERATE)
+        await self._device.scan(self._device.blocks_of(each.feeder.name for each in batch), Priority.OPERATE)
         for request in batch:
-            if not request.future.done():
-                self._decide(request, started)
+            name = request.feeder.name
+            if request.future.done():
+                continue
+            if not self._device.fresh_since(name, started):
+                self._end(request, Outcome.NOT_SENT, f"position and local can't be read: {self._device.fault(name)}")
+            elif self._permitted(request):
+                request.stage = Stage.CHECKED
+                self._checked.append(request)
 
-    def _decide(self, request: Request, started: float) -> None:
-        name = request.feeder.name
-        reading = self._device.image.breaker(name, self._monotonic())
-        if not self._device.fresh_since(name, started) or reading.quality is not Quality.GOOD:
-            self._end(request, Outcome.NOT_SENT, f"position and local could not be read: {self._device.fault(name)}")
+    def _permitted(self, request: Request) -> bool:
+        """True if the command may leave as far as the process image knows; else the request ends here."""
+        reading = self._device.image.breaker(request.feeder.name, self._monotonic())
+        if not self._allowed():
+            self._end(request, Outcome.REFUSED, "monitor only: no write leaves")
+        elif reading.quality is not Quality.GOOD:
+            self._end(request, Outcome.NOT_SENT, f"the quality of the position is {reading.quality}")
         elif reading.position is request.target:
             self._end(request, Outcome.DONE, f"already {request.target}")
         elif reading.local:
@@ -183,25 +186,21 @@ class Commander:
         elif reading.position not in (Position.OPEN, Position.CLOSED):
             self._end(request, Outcome.REFUSED, f"never on an uncertain state: the position is {reading.position}")
         else:
-            request.stage = Stage.CHECKED
-            request.checked_at = started
-            request.epoch = self._device.link.epoch
-            self._checked.append(request)
+            return True
+        return False
 
     async def _write(self, request: Request) -> None:
         """Let the frame leave, once."""
         if request.future.done():
             return
-        if not self._allowed():
-            self._end(request, Outcome.REFUSED, "monitor only: no write leaves")
-            return
-        stale = self._monotonic() - request.checked_at > CHECK_VALID_S
-        if stale or request.epoch != self._device.link.epoch:
+        if not self._device.fresh_since(request.feeder.name, self._monotonic() - CHECK_VALID_S):
             # What was checked with it is as old: all of it shares the next check.
             for again in (request, *self._checked):
                 again.stage = Stage.QUEUED
                 self._queue.append(again)
             self._checked.clear()
+            return
+        if not self._permitted(request):  # a scan since the check may have seen something else
             return
         point = request.command
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from protocols.base import FieldListener, LinkState, LinkStatus, MonotonicClock
 from protocols.errors import ILLEGAL_ADDRESS, DeviceRefused, FieldError
 from protocols.image import BreakerCell, DeviceImage, Field, MeasurementCell, Source
-from protocols.link import BackOff, Link, Priority
+from protocols.link import BackOff, Link, Priority, end
 from protocols.modbus.client import PymodbusTransport, Transport
 from protocols.modbus.points import MAX_SPLITS, Limits, Range, Span, Tag, decoder, halves, plan, span_of, words_of
 from protocols.modbus.site import DeviceLike, FeederLike, MeasurementLike
@@ -126,9 +126,7 @@ class ModbusDevice:
 
     async def stop(self) -> None:
         """End polls and link."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         await self.link.stop()
 
     def fresh_since(self, feeder: str, moment: float) -> bool:
@@ -221,8 +219,10 @@ class ModbusDevice:
             now = self._monotonic()
             slow = now >= slow_at
             blocks = self._plan.fast + self._plan.slow if slow else self._plan.fast
-            # Never nothing at all: a read is also what finds a half-open connection.
-            await self.scan([block for block in blocks if block.next_try <= now] or blocks[:1], Priority.POLL)
+            # Never nothing at all: a read is also what finds a half-open connection. What a command's scans have just
+            # read is left out, so that a busy device is not asked twice for the same.
+            due = [block for block in blocks if block.next_try <= now] or blocks[:1]
+            await self.scan([block for block in due if now - block.source.asked_at >= fast_s / 2], Priority.POLL)
             now = self._monotonic()
             if self.link.status.state is LinkState.UP:
                 self._poll_now.clear()
@@ -230,7 +230,8 @@ class ModbusDevice:
                 if slow:
                     slow_at = _next_slot(start, slow_s, self._phase, now)
             with contextlib.suppress(TimeoutError):  # the usual end of the pause; a new connection is polled at once
-                await asyncio.wait_for(self._poll_now.wait(), _next_slot(start, fast_s, self._phase, now) - now)
+                async with asyncio.timeout(_next_slot(start, fast_s, self._phase, now) - now):
+                    await self._poll_now.wait()
             self._poll_now.clear()
 
     async def _connect(self, on_lost: Callable[[str], None]) -> Transport:
@@ -240,12 +241,13 @@ class ModbusDevice:
         )
 
     def _link_changed(self, status: LinkStatus) -> None:
-        self.image.set_link_up(status.state not in (LinkState.DOWN, LinkState.SILENT))
-        if status.state in (LinkState.DOWN, LinkState.SILENT):
-            self.first_scan.set()
+        away = status.state in (LinkState.DOWN, LinkState.SILENT)
+        self.image.set_link_up(not away)
         if self._listener is not None:
             self._listener.link_changed(status)
-        self.publish()
+        if away:  # when it comes back, the scan that brought it back tells
+            self.first_scan.set()
+            self.publish()
 
     def _make_plan(self, feeders: Sequence[FeederLike], measurements: Sequence[MeasurementLike]) -> Plan:
         fast, slow = self._fast_spans(feeders, measurements), self._slow_spans(feeders)

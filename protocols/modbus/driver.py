@@ -20,7 +20,7 @@ from protocols.base import (
     Quality,
     Reading,
 )
-from protocols.link import Counters, Priority
+from protocols.link import Counters, Priority, end
 from protocols.modbus.commands import Commander
 from protocols.modbus.device import ModbusDevice
 from protocols.modbus.points import check_command, check_readable
@@ -81,8 +81,7 @@ class ModbusDriver:
     async def stop(self) -> None:
         """See Driver."""
         if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
+            await end([self._sweeper])
             self._sweeper = None
         await asyncio.gather(*(commander.stop() for commander in self._commanders.values()))
         await asyncio.gather(*(device.stop() for device in self._devices.values()))

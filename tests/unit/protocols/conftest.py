@@ -114,8 +114,9 @@ class Rtu:
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
-            self.drop()
-            await asyncio.gather(*self._tasks)
+            while self._tasks:  # a connection may be taken while the others are dropped
+                self.drop()
+                await asyncio.sleep(0.002)
             await self._server.wait_closed()
             self._server = None
 

@@ -167,8 +167,13 @@ LOST_ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("moves", [True, False])
-@pytest.mark.parametrize("name", LOST_ANSWERS)
+@pytest.mark.parametrize(
+    ("name", "moves"),
+    [
+        *((name, True) for name in LOST_ANSWERS),
+        *((name, False) for name in ("silence", "closed", "another echo", "gateway")),
+    ],
+)
 async def test_a_lost_answer_is_resolved_by_reading_and_never_by_sending_again(site, kit, name, moves):
     s = await site(travel_s=0.5, timeout_s=0.15)
     spoiled = LOST_ANSWERS[name](s, kit)
@@ -219,7 +224,6 @@ async def test_a_late_answer_is_never_taken_for_another_command_s(site, kit):
         if request.code == 5 and not late:
             late.append(request)
             await asyncio.sleep(0.25)
-        return None
 
     s.rtu.script = delay
     first, second = await asyncio.gather(s.operate("R0-0"), s.operate("R0-1"))
@@ -355,8 +359,9 @@ async def test_stop_ends_every_command(site, kit):
 
     async def hang_on_write(request):
         if request.code == 5:
-            await asyncio.Event().wait()
+            await released.wait()
 
+    released = asyncio.Event()
     s.rtu.script = hang_on_write
     tasks = [asyncio.create_task(s.operate(f"R0-{i}")) for i in range(3)]
     await kit.eventually(s.rtu.writes)
@@ -368,9 +373,7 @@ async def test_stop_ends_every_command(site, kit):
         (Outcome.UNKNOWN, True),
     ]
     assert (await s.operate("R0-3")).outcome is Outcome.NOT_SENT
-    s.rtu.drop()
-    for task in list(s.rtu._tasks):
-        task.cancel()
+    released.set()
 
 
 async def test_unknown_names_and_targets_are_the_caller_s_mistake(site):
@@ -411,7 +414,7 @@ def test_whatever_a_device_answers_a_command_has_one_end_and_the_device_is_serve
             assert len(sent) == (1 if result.sent else 0)
             rtu.script = lambda request: None
             async with asyncio.timeout(5.0):
-                while (await driver.read_breaker("R0-1", 1.0)).quality is not Quality.GOOD:
+                while (await driver.read_breaker("R0-1", 1.0)).quality is not Quality.GOOD:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
         finally:
             await driver.stop()
