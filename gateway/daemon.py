@@ -29,7 +29,7 @@ from gateway.durable import Engine, Registry
 from gateway.durable.codec import Json
 from gateway.durable.instances import Orchestration
 from gateway.notify import Notifier, Watchdog, watchdog_interval_s
-from gateway.operations import Health, Operations
+from gateway.operations import Health, Operations, committed_breakers, committed_station
 from gateway.programs import ProgramError, load_programs
 from gateway.shedding.activities import load_mode
 from gateway.shedding.application import register
@@ -38,6 +38,7 @@ from gateway.shedding.entities import substation_id, transformer_id
 from gateway.shedding.field import Field
 from gateway.shedding.gate import OutputGate
 from gateway.shedding.reconcile import Reconciliation, may_continue, reconcile
+from gateway.shedding.report import Proof, render_report
 from gateway.story import tell_story
 from gateway.trend import TrendStore
 from gateway.watch import Observer, Watch, breaker_now
@@ -232,7 +233,7 @@ class Daemon:
     async def _release_when_synchronized(self) -> None:
         log.warning("clock_unsynced", consequence="outputs are held")
         while self._must_wait_for_time():
-            await asyncio.sleep(CLOCK_CHECK_S)
+            await asyncio.sleep(CLOCK_CHECK_S)  # noqa: ASYNC110 - the kernel tells nobody when it is so
         log.info("clock_synced")
         self.parts.gate.release()
 
@@ -293,8 +294,19 @@ class Daemon:
                 "problem": result.reason,
             }
 
-        async def report() -> str:
-            return await tell_story(parts.journal, parts.trend, parts.field, parts.engine)
+        async def report(proofs: list[Proof]) -> str:
+            states = committed_breakers(parts.engine, parts.field)
+            data = await tell_story(
+                parts.journal,
+                parts.trend,
+                parts.field,
+                committed_station(parts.engine, parts.field),
+                states,
+                parts.journal.head().hash_hex,
+                parts.engine.now_us(),
+                proofs,
+            )
+            return await asyncio.to_thread(render_report, data)
 
         return Health(
             parts.engine.now_us(),
@@ -304,7 +316,7 @@ class Daemon:
             synchronized,
             verify,
             report,
-            lambda who: self._release(who),
+            self._release,
             self.warnings,
         )
 

@@ -39,7 +39,9 @@ from gateway.shedding.entities import breaker_id, substation_id
 from gateway.shedding.field import Field
 from gateway.shedding.measuring import read_load
 from gateway.shedding.override import OverrideError, check
+from gateway.shedding.report import Proof
 from gateway.shedding.substation import Substation
+from gateway.story import parse_proofs
 from gateway.watch import Watch
 from protocols.base import LinkState
 
@@ -56,7 +58,7 @@ class Health:
     records: Callable[[], int]
     synchronized: Callable[[], bool | None]
     verify: Callable[[], Awaitable[dict[str, Json]]]
-    report: Callable[[], Awaitable[str]]
+    report: Callable[[list[Proof]], Awaitable[str]]
     release: Callable[[str], None]
     warnings: list[str] = field(default_factory=list)
 
@@ -154,8 +156,7 @@ class Operations:
         }
 
     def _station(self) -> Substation:
-        raw = self._client.read_entity_raw(substation_id(self._field.site))
-        return Substation() if raw is None else msgspec.json.decode(raw, type=Substation)
+        return committed_station(self._engine, self._field)
 
     def _held(self, station: Substation) -> dict[str, Json]:
         gate = self._field.gate
@@ -412,9 +413,9 @@ class Operations:
 
     # Evidence
 
-    async def report(self, _: dict[str, Json]) -> Json:
-        """The event report as one HTML page."""
-        return {"html": await self._health.report()}
+    async def report(self, args: dict[str, Json]) -> Json:
+        """The event report as one HTML page; ``proofs`` are rows of evidence that the asker adds."""
+        return {"html": await self._health.report(parse_proofs(args.get("proofs")))}
 
     async def audit_verify(self, _: dict[str, Json]) -> Json:
         """Check the whole hash chain of the journal."""
@@ -423,6 +424,18 @@ class Operations:
     def _audit(self, args: dict[str, Json], op: str, **what: Json) -> asyncio.Future[None]:
         peer = args.get("_peer") or {}
         return self._engine.record("", "audit", {"op": op, "actor": _who(args), "peer": peer, **what})
+
+
+def committed_station(engine: Engine, field: Field) -> Substation:
+    """The committed state of the substation."""
+    raw = engine.client.read_entity_raw(substation_id(field.site))
+    return Substation() if raw is None else msgspec.json.decode(raw, type=Substation)
+
+
+def committed_breakers(engine: Engine, field: Field) -> dict[str, Breaker]:
+    """The committed states of all breakers that have one."""
+    raws = {name: engine.client.read_entity_raw(breaker_id(name)) for name in field.feeders}
+    return {name: msgspec.json.decode(raw, type=Breaker) for name, raw in raws.items() if raw is not None}
 
 
 _CODES: tuple[tuple[type[Exception], Code], ...] = (

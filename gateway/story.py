@@ -1,11 +1,382 @@
-"""The story of what happened, from the journal and the trends: what an event report is made of."""
+"""The story of the last procedure, told from the journal and the trends: what the event report is made of.
+
+The journal says what was decided and done, and by whom; the trends say how the load went. What must stay true: nothing is
+told that is in neither; a power loss is known by its trace only (a start without an orderly stop before it), and is told
+with the last moment of which the journal knows.
+"""
 
 from __future__ import annotations
 
-from gateway.durable import Engine
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
+from typing import Protocol
+
+import msgspec
+
+from gateway import __version__
+from gateway.durable import history as h
+from gateway.durable.codec import Json, unpack
+from gateway.durable.identity import EntityId
+from gateway.shedding.breaker_model import Breaker, Phase, Result
+from gateway.shedding.conduct import EVENT
 from gateway.shedding.field import Field
+from gateway.shedding.report import (
+    EventKind,
+    FeederOutcome,
+    FeederState,
+    Outage,
+    Proof,
+    ReportData,
+    ReportEvent,
+    Sample,
+    Verdict,
+)
+from gateway.shedding.substation import Substation
 from gateway.trend import TrendStore
+from protocols.base import Position
+
+MINUTE_US = 60_000_000
+BEFORE_US = 60 * MINUTE_US
+AFTER_US = 30 * MINUTE_US
+WITHOUT_PROCEDURE_US = 240 * MINUTE_US
+PAGE = 5_000
+RECORDS_AT_MOST = 200_000
+
+Record = tuple[int, str, str, int, bytes]
 
 
-async def tell_story(journal: object, trend: TrendStore, field: Field, engine: Engine) -> str:
-    return ""
+class Records(Protocol):
+    """What is read of the journal."""
+
+    async def records(
+        self, after_seq: int, limit: int = 1_000, *, instance: str | None = None, kinds: Sequence[str] | None = None
+    ) -> Sequence[Record]: ...
+
+
+@dataclass(slots=True)
+class Found:
+    """What the journal holds of the time in question."""
+
+    procedures: list[str] = field(default_factory=list)
+    events: list[ReportEvent] = field(default_factory=list)
+    first_us: int = 0
+    ended_us: int | None = None
+
+
+async def read_all(
+    journal: Records, *, instance: str | None = None, kinds: Sequence[str] | None = None
+) -> list[Record]:
+    """All records of an instance or of some kinds, in order, up to RECORDS_AT_MOST (the newest)."""
+    found: list[Record] = []
+    after = 0
+    while True:
+        page = await journal.records(after, PAGE, instance=instance, kinds=kinds)
+        found += page
+        if len(page) < PAGE:
+            return found[-RECORDS_AT_MOST:]
+        after = page[-1][0]
+        await asyncio.sleep(0)
+
+
+async def tell_story(
+    journal: Records,
+    trend: TrendStore,
+    field: Field,
+    station: Substation,
+    states: dict[str, Breaker],
+    head: str,
+    now_us: int,
+    given_proofs: Iterable[Proof] = (),
+) -> ReportData:
+    """The data of the report on the procedure that runs, or ran last.
+
+    states: committed states of the breakers. head: hash of the journal's last batch. given_proofs: rows that the asker
+    adds, such as what devices counted.
+    """
+    found = await _find(journal, field, station)
+    if found.procedures:
+        from_us = max(0, found.first_us - BEFORE_US)
+        to_us = now_us if found.ended_us is None else min(now_us, found.ended_us + AFTER_US)
+    else:
+        from_us, to_us = now_us - WITHOUT_PROCEDURE_US, now_us
+    events = sorted((e for e in found.events if from_us <= e.time_us <= to_us), key=lambda e: e.time_us)
+    samples = await asyncio.to_thread(trend.read, from_us, to_us)
+    touched = {name: state for name, state in states.items() if _touched(state, from_us)}
+    site = field.site
+    return ReportData(
+        site=site.name,
+        title=f"Load shedding at {site.name}",
+        summary=_summary(station, found),
+        tz=_zone(field),
+        arm_pct=site.trigger.arm_pct,
+        clear_pct=site.trigger.clear_pct,
+        generated_us=now_us,
+        samples=tuple(Sample(s.time_us, s.load_kw, s.capacity_kw, s.shed_kw, s.open_breakers) for s in samples),
+        events=tuple(events),
+        outcomes=tuple(_outcome(field, name, state) for name, state in sorted(touched.items())),
+        outages=tuple(o for name, state in touched.items() for o in _outages(field, name, state, from_us)),
+        proofs=(*_proofs(states), *given_proofs),
+        journal_head=head,
+        config_sha256=site.sha256,
+        versions=(("gridlatch", __version__),),
+    )
+
+
+def _zone(field: Field) -> tzinfo:
+    """The zone in which people here read times: that of a simulated site's clock, else the machine's."""
+    simulated = field.site.gateway.simulated_clock
+    zone = simulated.origin.tzinfo if simulated is not None else datetime.now(UTC).astimezone().tzinfo
+    return zone or UTC
+
+
+def _summary(station: Substation, found: Found) -> str:
+    if station.running is not None:
+        return f"{station.running.instance} runs: {station.running.reason}."
+    result = station.last_result
+    if not found.procedures or result is None:
+        return "No procedure has run."
+    parts = [f"{found.procedures[-1]} ended: {result.get('status', 'unknown')}"]
+    if "opened" in result:
+        parts.append(f"{result['opened']} feeders were opened and {result['closed']} closed again")
+    if result.get("peak_shed_kw"):
+        parts.append(f"at most {float(str(result['peak_shed_kw'])) / 1000:.2f} MW were shed at once")
+    failed = result.get("failed")
+    if isinstance(failed, list) and failed:
+        parts.append(f"{len(failed)} feeders could not be opened: {', '.join(map(str, failed[:10]))}")
+    left = result.get("not_closed")
+    if isinstance(left, list) and left:
+        parts.append(f"{len(left)} feeders could not be closed: {', '.join(map(str, left[:10]))}")
+    return "; ".join(parts) + "."
+
+
+# Events
+
+
+async def _find(journal: Records, field: Field, station: Substation) -> Found:
+    found = Found()
+    gateway = await read_all(journal, kinds=("gateway", "audit"))
+    found.events += _gateway_events(gateway)
+    found.events += await _station_events(journal, field)
+    last = station.running.instance if station.running is not None else _last_started(station, field)
+    if last is not None:
+        turns = await read_all(journal, instance=last, kinds=(h.TURN,))
+        if turns:
+            found.procedures.append(last)
+            found.first_us = turns[0][3]
+            found.ended_us = None if station.running is not None else turns[-1][3]
+            found.events += _procedure_events(turns)
+    await _mark_power_losses(journal, gateway, found)
+    return found
+
+
+def _last_started(station: Substation, field: Field) -> str | None:
+    return f"shed-{field.site.name}-{station.started:06d}" if station.started else None
+
+
+def _gateway_events(records: Sequence[Record]) -> Iterable[ReportEvent]:
+    for _, _, kind, time_us, payload in records:
+        told = msgspec.json.decode(payload)
+        if kind == "audit":
+            if told["op"] in (
+                "breakers.open",
+                "breakers.close",
+                "breakers.block",
+                "breakers.unblock",
+                "mode",
+                "release",
+            ):
+                what = told.get("feeder") or told.get("mode") or ""
+                yield ReportEvent(
+                    time_us,
+                    EventKind.OTHER,
+                    f"{told['op']} {what}".strip(),
+                    told.get("actor", ""),
+                    told.get("reason", ""),
+                )
+        elif told["event"] == "clock_stepped":
+            yield ReportEvent(time_us, EventKind.ALARM, "Wall clock stepped", detail=f"by {told['step_s']} s")
+        elif told["event"] == "reconciled" and told.get("in_procedure"):
+            yield ReportEvent(
+                time_us,
+                EventKind.RESTART,
+                "Gateway is back; field reconciled",
+                detail=told["sentence"],
+                label="restart",
+            )
+
+
+async def _mark_power_losses(journal: Records, gateway: Sequence[Record], found: Found) -> None:
+    """A start whose record before it is no orderly stop: the gateway was cut off."""
+    before: str | None = None
+    for seq, _, kind, _, payload in gateway:
+        if kind != "gateway":
+            continue
+        event = msgspec.json.decode(payload)["event"]
+        if event == "started" and before not in (None, "stopping"):
+            last = await journal.records(seq - 2, 1)
+            if last:
+                found.events.append(
+                    ReportEvent(
+                        last[0][3],
+                        EventKind.POWER_LOSS,
+                        "Gateway lost power or was killed",
+                        detail=f"last record before it: {last[0][0]}",
+                        label="no power",
+                    )
+                )
+        before = event
+
+
+async def _station_events(journal: Records, field: Field) -> list[ReportEvent]:
+    found: list[ReportEvent] = []
+    name = str(EntityId("substation", field.site.name))
+    for _, _, _, time_us, payload in await read_all(journal, instance=name, kinds=(h.OPERATION,)):
+        for operation in h.decode_entity_record(payload).operations:
+            if operation.name == "stress" and operation.failure is None:
+                told = unpack(operation.input)
+                kind = EventKind.ARMED if told["on"] else EventKind.CLEARED
+                words = "Stress: armed" if told["on"] else "Stress has cleared"
+                found.append(ReportEvent(time_us, kind, words, detail=f"loading {told['load_pct']:.1f} %"))
+    return found
+
+
+def _procedure_events(turns: Sequence[Record]) -> Iterable[ReportEvent]:
+    """What the procedure said it was doing, once for each step, and what it was told."""
+    step: tuple[str, str] | None = None
+    for _, _, _, time_us, payload in turns:
+        turn = h.decode_turn(payload)
+        for event in turn.events:
+            if isinstance(event, h.EventRaised) and event.name.lower() == EVENT.lower():
+                yield _override_event(time_us, unpack(event.data))
+            elif isinstance(event, h.ExecutionCompleted):
+                yield _finished_event(time_us, unpack(event.result))
+            elif isinstance(event, h.ExecutionFailed | h.ExecutionTerminated):
+                yield ReportEvent(time_us, EventKind.ALARM, "Procedure ended from outside or failed", detail=str(event))
+        status = unpack(turn.custom_status)
+        if isinstance(status, dict):
+            now = _step_of(status)
+            if now != step and now is not None:
+                yield _step_event(time_us, status)
+            step = now or step
+
+
+def _step_of(status: dict[str, Json]) -> tuple[str, str] | None:
+    """What makes a step another step: closing feeders again and again are so many stages."""
+    phase = str(status.get("phase", ""))
+    sentence = str(status.get("sentence", ""))
+    if phase == "shedding":
+        return phase, str(status.get("tier", ""))
+    if phase == "restoring":
+        return (phase, sentence) if sentence.startswith(("closes", "loading")) else None
+    return phase, str(status.get("until") or "") if phase == "cooldown" else ""
+
+
+_KINDS = {
+    "shedding": EventKind.TIER_SHED,
+    "cooldown": EventKind.COOLDOWN,
+    "restoring": EventKind.RESTORE_STAGE,
+}
+
+
+def _step_event(time_us: int, status: dict[str, Json]) -> ReportEvent:
+    phase = str(status.get("phase", ""))
+    tier = str(status.get("tier") or "")
+    kind = _KINDS.get(phase, EventKind.OTHER)
+    title = {
+        "shedding": f"Shed {tier}",
+        "cooldown": f"Cooldown after {tier}",
+        "restoring": "Restoration stage",
+    }.get(phase, phase.capitalize())
+    return ReportEvent(time_us, kind, title, detail=str(status.get("sentence", "")))
+
+
+def _override_event(time_us: int, told: Json) -> ReportEvent:
+    if not isinstance(told, dict):
+        return ReportEvent(time_us, EventKind.OVERRIDE, "Override (not understood)", detail=str(told)[:200])
+    detail = ", ".join(map(str, told.get("feeders") or ()))
+    actor, reason = str(told.get("actor", "")), str(told.get("reason", ""))
+    return ReportEvent(time_us, EventKind.OVERRIDE, f"Override: {told.get('decision')}", actor, reason, detail)
+
+
+def _finished_event(time_us: int, result: Json) -> ReportEvent:
+    status = result.get("status", "") if isinstance(result, dict) else ""
+    return ReportEvent(time_us, EventKind.FINISHED, f"Procedure finished: {status}")
+
+
+# Feeders
+
+
+def _touched(state: Breaker, from_us: int) -> bool:
+    return state.phase is not Phase.IDLE or any(ended.at_us >= from_us for ended in state.recent)
+
+
+_STATES = {
+    Result.DONE: FeederState.OPERATED,
+    Result.FAILED: FeederState.FAILED,
+    Result.REFUSED: FeederState.REFUSED,
+    Result.EXPIRED: FeederState.REFUSED,
+    Result.UNKNOWN: FeederState.UNKNOWN,
+}
+
+
+def _outcome(site: Field, name: str, state: Breaker) -> FeederOutcome:
+    feeder = site.feeders[name]
+    tier = feeder.tier or "no tier"
+    kw = state.shed.kw if state.shed is not None else feeder.rated_kw
+    if state.phase is not Phase.IDLE:
+        return FeederOutcome(name, tier, FeederState.UNKNOWN, kw, "its last command has no outcome yet")
+    worst = next((e for e in reversed(state.recent) if e.result is not Result.DONE), None)
+    last = worst or state.recent[-1]
+    detail = f"{last.target.value}: {last.detail}" if worst is not None else last.detail
+    return FeederOutcome(name, tier, _STATES[last.result], kw, detail)
+
+
+def _outages(site: Field, name: str, state: Breaker, from_us: int) -> list[Outage]:
+    found: list[Outage] = []
+    opened_us: int | None = None
+    customers = site.feeders[name].customers
+    for ended in state.recent:
+        if ended.result is not Result.DONE or ended.at_us < from_us:
+            continue
+        if ended.target is Position.OPEN and opened_us is None:
+            opened_us = ended.at_us
+        elif ended.target is Position.CLOSED and opened_us is not None:
+            found.append(Outage(name, opened_us, ended.at_us, customers))
+            opened_us = None
+    if opened_us is not None:
+        closed_us = None if state.position is Position.OPEN else state.observed_us
+        found.append(Outage(name, opened_us, closed_us, customers))
+    return found
+
+
+def _proofs(states: dict[str, Breaker]) -> tuple[Proof, ...]:
+    intents = sum(state.intents for state in states.values())
+    unresolved = [name for name, state in states.items() if state.phase is not Phase.IDLE]
+    still = [name for name, state in states.items() if state.shed is not None and state.position is Position.OPEN]
+    return (
+        Proof("Commands in the journal (intents to operate)", str(intents), Verdict.NOTE),
+        Proof(
+            "Commands without an outcome",
+            str(len(unresolved)) + (f": {', '.join(unresolved[:5])}" if unresolved else ""),
+            Verdict.FAILS if unresolved else Verdict.HOLDS,
+        ),
+        Proof("Feeders still shed", str(len(still)), Verdict.NOTE),
+    )
+
+
+def parse_proofs(given: Json) -> list[Proof]:
+    """Rows of evidence from a request: ``[{"name", "value", "verdict": "holds" | "fails" | "note"}]``.
+
+    Errors: ValueError.
+    """
+    if given is None:
+        return []
+    try:
+        rows = msgspec.convert(given, list[dict[str, str]])
+        if len(rows) > 100:
+            raise ValueError("at most 100 proofs")
+        return [Proof(row["name"][:200], row["value"][:400], Verdict(row["verdict"])) for row in rows]
+    except (msgspec.ValidationError, KeyError) as error:
+        raise ValueError(f"proofs is a list of objects with name, value and verdict: {error}") from error
