@@ -23,7 +23,7 @@ import asyncio
 import enum
 import heapq
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -88,6 +88,18 @@ class BackOff:
     def delay_s(self, failures: int, spread: float) -> float:
         """Delay after so many failures in a row (at least 1); spread from 0 to 1 is the jitter."""
         return min(self.max_s, self.min_s * 2.0 ** min(failures - 1, 30)) * (0.5 + 0.5 * spread)
+
+
+def spawn(work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+    """A task whose unforeseen end is a defect and is reported to the loop's exception handler at once."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            task.get_loop().call_exception_handler({"message": f"{name} ended by a defect", "exception": error})
+
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(ended)
+    return task
 
 
 async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
@@ -165,7 +177,7 @@ class Link(Generic[C]):
     def start(self) -> None:
         """Start the owner task."""
         self._set_state(LinkState.CONNECTING, "first connection")
-        self._task = asyncio.create_task(self._run(), name=f"link {self.name}")
+        self._task = spawn(self._run(), f"link {self.name}")
 
     async def stop(self) -> None:
         """End the connection and fail what waits."""

@@ -26,7 +26,7 @@ from collections.abc import Callable
 
 from protocols.base import CommandOutcome, MonotonicClock, Outcome, Position, Quality
 from protocols.errors import ACKNOWLEDGE, GATEWAY_TARGET_SILENT, DeviceRefused, Expired, FieldError
-from protocols.link import Priority, end
+from protocols.link import Priority, end, spawn
 from protocols.modbus.client import Transport
 from protocols.modbus.device import ModbusDevice
 from protocols.modbus.site import AddressLike, FeederLike
@@ -103,7 +103,7 @@ class Commander:
 
     def start(self) -> None:
         """Start the loop."""
-        self._task = asyncio.create_task(self._run(), name=f"commands {self._device.device.name}")
+        self._task = spawn(self._run(), f"commands {self._device.device.name}")
 
     async def stop(self) -> None:
         """End every request: NOT_SENT if no frame left, else UNKNOWN."""

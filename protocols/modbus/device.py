@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from protocols.base import FieldListener, LinkState, LinkStatus, MonotonicClock
 from protocols.errors import ILLEGAL_ADDRESS, DeviceRefused, FieldError
 from protocols.image import BreakerCell, DeviceImage, Field, MeasurementCell, Source
-from protocols.link import BackOff, Link, Priority, end
+from protocols.link import BackOff, Link, Priority, end, spawn
 from protocols.modbus.client import PymodbusTransport, Transport
 from protocols.modbus.points import MAX_SPLITS, Limits, Range, Span, Tag, decoder, halves, plan, span_of, words_of
 from protocols.modbus.site import DeviceLike, FeederLike, MeasurementLike
@@ -122,7 +122,7 @@ class ModbusDevice:
         """Start the link and the polls."""
         self._listener = listener
         self.link.start()
-        self._tasks = [asyncio.create_task(self._poll(), name=f"poll {self.device.name}")]
+        self._tasks = [spawn(self._poll(), f"poll {self.device.name}")]
 
     async def stop(self) -> None:
         """End polls and link."""

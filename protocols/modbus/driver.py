@@ -20,7 +20,7 @@ from protocols.base import (
     Quality,
     Reading,
 )
-from protocols.link import Counters, Priority, end
+from protocols.link import Counters, Priority, end, spawn
 from protocols.modbus.commands import Commander
 from protocols.modbus.device import ModbusDevice
 from protocols.modbus.points import check_command, check_readable
@@ -76,7 +76,7 @@ class ModbusDriver:
         for name, device in self._devices.items():
             device.start(listener)
             self._commanders[name].start()
-        self._sweeper = asyncio.create_task(self._sweep(), name="sweep of the process image")
+        self._sweeper = spawn(self._sweep(), "sweep of the process image")
 
     async def stop(self) -> None:
         """See Driver."""

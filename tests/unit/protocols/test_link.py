@@ -19,7 +19,7 @@ from protocols.errors import (
     NoReply,
     ReplyTimeout,
 )
-from protocols.link import MAX_WAITING, BackOff, Link, Priority
+from protocols.link import MAX_WAITING, BackOff, Link, Priority, end, spawn
 
 
 class Peer:
@@ -257,3 +257,33 @@ async def test_stop_ends_what_runs_as_unknown_and_what_waits_as_not_sent(linked)
     assert peer.open == 0
     with pytest.raises(LinkDown):
         await link.submit(Priority.OPERATE, ok)
+
+
+async def test_a_task_that_swallows_a_cancellation_is_ended_all_the_same():
+    swallowed = []
+
+    async def stubborn():
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                swallowed.append(True)
+                if len(swallowed) == 2:
+                    raise
+
+    task = spawn(stubborn(), "stubborn")
+    await asyncio.sleep(0)
+    await asyncio.wait_for(end([task]), 2.0)
+    assert task.cancelled()
+
+
+async def test_a_task_that_ends_by_a_defect_is_reported_at_once():
+    reports = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context["message"]))
+
+    async def broken():
+        raise ZeroDivisionError
+
+    spawn(broken(), "poll R0")
+    await asyncio.sleep(0.01)
+    assert reports == ["poll R0 ended by a defect"]
