@@ -18,6 +18,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -97,6 +98,7 @@ class Daemon:
         self.warnings: list[str] = []
         self.reconciled = asyncio.Event()
         self._stop = asyncio.Event()
+        self._exit_code = OK
         self._clock_alarm = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -166,7 +168,7 @@ class Daemon:
             self.notifier.status(f"stopping: the journal failed: {self.parts.engine.failure}")
             print(f"gridlatch: the journal failed, outputs are held: {self.parts.engine.failure}", file=sys.stderr)
             return FAILED
-        return OK
+        return self._exit_code
 
     async def _shut_down(self) -> None:
         parts = self.parts
@@ -233,7 +235,7 @@ class Daemon:
     async def _release_when_synchronized(self) -> None:
         log.warning("clock_unsynced", consequence="outputs are held")
         while self._must_wait_for_time():
-            await asyncio.sleep(CLOCK_CHECK_S)  # noqa: ASYNC110 - the kernel tells nobody when it is so
+            await asyncio.sleep(CLOCK_CHECK_S)
         log.info("clock_synced")
         self.parts.gate.release()
 
@@ -336,6 +338,16 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.set_exception_handler(self._defect)
+
+    def _defect(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception that nobody awaited is a defect: hold outputs, say it, end; the service manager starts again."""
+        error = context.get("exception")
+        log.critical("defect", message=context.get("message"), error=str(error), exc_info=error)
+        if error is not None:
+            self.parts.gate.hold(f"defect: {error}")
+            self._exit_code = FAILED
+            self._stop.set()
 
     def _reload(self) -> None:
         """Re-read the configuration; what can't be changed at run time stays as it is, and is named."""
@@ -373,6 +385,7 @@ class Daemon:
         if error is not None:
             log.critical("task_failed", task=task.get_name(), error=str(error), exc_info=error)
             self.parts.gate.hold(f"{task.get_name()} failed: {error}")
+            self._exit_code = FAILED
             self._stop.set()
 
 

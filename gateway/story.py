@@ -8,6 +8,7 @@ with the last moment of which the journal knows.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
@@ -166,7 +167,7 @@ async def _find(journal: Records, field: Field, station: Substation) -> Found:
             found.procedures.append(last)
             found.first_us = turns[0][3]
             found.ended_us = None if station.running is not None else turns[-1][3]
-            found.events += _procedure_events(turns)
+            found.events += _procedure_events(turns, _zone(field))
     await _mark_power_losses(journal, gateway, found)
     return found
 
@@ -242,9 +243,10 @@ async def _station_events(journal: Records, field: Field) -> list[ReportEvent]:
     return found
 
 
-def _procedure_events(turns: Sequence[Record]) -> Iterable[ReportEvent]:
+def _procedure_events(turns: Sequence[Record], zone: tzinfo) -> Iterable[ReportEvent]:
     """What the procedure said it was doing, once for each step, and what it was told."""
     step: tuple[str, str] | None = None
+    begun: set[str] = set()
     for _, _, _, time_us, payload in turns:
         turn = h.decode_turn(payload)
         for event in turn.events:
@@ -258,7 +260,7 @@ def _procedure_events(turns: Sequence[Record]) -> Iterable[ReportEvent]:
         if isinstance(status, dict):
             now = _step_of(status)
             if now != step and now is not None:
-                yield _step_event(time_us, status)
+                yield _step_event(time_us, status, begun, zone)
             step = now or step
 
 
@@ -273,23 +275,30 @@ def _step_of(status: dict[str, Json]) -> tuple[str, str] | None:
     return phase, str(status.get("until") or "") if phase == "cooldown" else ""
 
 
-_KINDS = {
-    "shedding": EventKind.TIER_SHED,
-    "cooldown": EventKind.COOLDOWN,
-    "restoring": EventKind.RESTORE_STAGE,
-}
-
-
-def _step_event(time_us: int, status: dict[str, Json]) -> ReportEvent:
+def _step_event(time_us: int, status: dict[str, Json], begun: set[str], zone: tzinfo) -> ReportEvent:
+    """begun: tiers out by now; what is opened of one of them later is no further tier."""
     phase = str(status.get("phase", ""))
     tier = str(status.get("tier") or "")
-    kind = _KINDS.get(phase, EventKind.OTHER)
-    title = {
-        "shedding": f"Shed {tier}",
-        "cooldown": f"Cooldown after {tier}",
-        "restoring": "Restoration stage",
-    }.get(phase, phase.capitalize())
-    return ReportEvent(time_us, kind, title, detail=str(status.get("sentence", "")))
+    detail = _in_local_time(str(status.get("sentence", "")), zone)
+    if phase == "shedding" and tier in begun:
+        return ReportEvent(time_us, EventKind.OTHER, f"Shed more of {tier}", detail=detail)
+    if phase == "shedding":
+        begun.add(tier)
+        return ReportEvent(time_us, EventKind.TIER_SHED, f"Shed {tier}", detail=detail, label=tier)
+    if phase == "restoring":
+        begun.clear()
+        return ReportEvent(time_us, EventKind.RESTORE_STAGE, "Restoration stage", detail=detail)
+    if phase == "cooldown":
+        return ReportEvent(time_us, EventKind.COOLDOWN, f"Cooldown after {tier}", detail=detail)
+    return ReportEvent(time_us, EventKind.OTHER, phase.capitalize(), detail=detail)
+
+
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
+
+def _in_local_time(text: str, zone: tzinfo) -> str:
+    """The same sentence with its UTC times as the clock on the wall shows them."""
+    return _ISO.sub(lambda found: datetime.fromisoformat(found[0]).astimezone(zone).strftime("%H:%M:%S"), text)
 
 
 def _override_event(time_us: int, told: Json) -> ReportEvent:
