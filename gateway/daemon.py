@@ -234,7 +234,7 @@ class Daemon:
 
     async def _release_when_synchronized(self) -> None:
         log.warning("clock_unsynced", consequence="outputs are held")
-        while self._must_wait_for_time():
+        while self._must_wait_for_time():  # noqa: ASYNC110 - the kernel tells nobody when it is so
             await asyncio.sleep(CLOCK_CHECK_S)
         log.info("clock_synced")
         self.parts.gate.release()
