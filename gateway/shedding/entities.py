@@ -217,7 +217,7 @@ _Operation = Callable[[DurableEntityContext, Site, core.Substation, _Order], tup
 
 
 def _get(_: DurableEntityContext, site: Site, state: core.Substation, order: _Order) -> tuple[core.Substation, object]:
-    return state, msgspec.to_builtins(replace(state, mode=state.mode or site.shedding.mode))
+    return state, msgspec.structs.asdict(replace(state, mode=state.mode or site.shedding.mode))
 
 
 def _evaluate(

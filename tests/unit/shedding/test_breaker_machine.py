@@ -193,20 +193,17 @@ class BreakerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """The world calms down: everything can be read again. Then nobody is left without an answer."""
-        for _ in range(20):
+        for _ in range(30):
             if self.operating():
                 self.execute()
                 said = {"outcome": "done", "position": self.position, "detail": "", "sent": True}
                 self.book >> ends(said, of="OperateBreaker")
+                self.hear()
             elif self.book.open:
                 self.book >> ends(self.reading(settled=True))
-            else:
-                break
-            self.hear()
-        self.see()
-        while self.book.open:
-            self.book >> ends(self.reading(settled=True))
-            self.hear()
+                self.hear()
+            elif (self.book.state or Breaker()).phase is not Phase.IDLE:
+                self.see()
         assert self.answered == self.asked
         assert (self.book.state or Breaker()).phase is Phase.IDLE
 
