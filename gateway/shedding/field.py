@@ -15,6 +15,9 @@ from gateway.shedding.gate import Gate
 from protocols.base import Driver, Quality
 
 
+HELD_LOOK_S = 60.0
+
+
 class Field:
     """The field as the application sees it."""
 
@@ -50,6 +53,14 @@ class Field:
             if key not in shared:
                 shared[key] = Rules(*key, shedding.max_operations_per_hour, deadline_us)
             self._rules[feeder.name] = shared[key]
+
+    async def released(self) -> None:
+        """Wait, however long, while outputs are held: what would be measured or planned now could not be acted on.
+
+        After a restart this is also what keeps a plan from being made of breakers that nobody has read yet.
+        """
+        while self.gate.held:
+            await self.gate.wait_released(HELD_LOOK_S)
 
     def rules(self, feeder: str) -> Rules | None:
         """The site's rules for this feeder's breaker, None for an unknown feeder."""

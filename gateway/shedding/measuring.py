@@ -92,10 +92,12 @@ class MeasuringActivities:
 
     async def read_load(self, _: object) -> Load:
         """The load now."""
+        await self._field.released()
         return read_load(self._field)
 
     async def plan_shed(self, input_: object, context: ActivityContext) -> ShedPlan:
         """Which feeders of a tier to open."""
+        await self._field.released()
         order = msgspec.convert(input_, ShedOrder)
         field = self._field
         if order.tier not in field.tiers:
@@ -133,6 +135,7 @@ class MeasuringActivities:
 
     async def plan_restore(self, input_: object, context: ActivityContext) -> RestorePlan:
         """Which feeders of a procedure to close next."""
+        await self._field.released()
         order = msgspec.convert(input_, RestoreOrder)
         field = self._field
         site = field.site
