@@ -89,7 +89,7 @@ class CommandActivities:
         if not order.tier:
             return await self._command("close", order.feeders, order, context)
         names = [f.name for f in self._field.in_tier(order.tier)]
-        states = breaker_states(context.client, names)
+        states = await breaker_states(context.client, names)
         closed = [n for n in names if states[n].position is Position.CLOSED and states[n].command is None]
         # Whoever else has opened a feeder had a reason of their own: it stays open.
         shed = [n for n in names if states[n].shed is not None or states[n].command is not None]

@@ -14,7 +14,7 @@ import msgspec
 from protocols.base import Outcome, Position, Quality
 
 HOUR_US = 3_600_000_000
-RECENT_LIMIT = 6
+RECENT_LIMIT = 4
 """Ended requests that are remembered: a request that comes again is answered from here, never carried out again."""
 CALLERS_LIMIT = 64
 """Callers that may wait for one command; one more is refused as busy."""

@@ -7,6 +7,8 @@ A crash here: they are simply run again.
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from config.models import Feeder
@@ -103,8 +105,10 @@ class MeasuringActivities:
         if order.tier not in field.tiers:
             raise ValueError(f"unknown tier {order.tier!r}; this site has {', '.join(sorted(field.tiers))}")
         names = [f.name for f in field.site.feeders if f.tier == order.tier]
-        states = breaker_states(context.client, names)
+        states = await breaker_states(context.client, names)
+        await asyncio.sleep(0)
         candidates = {name: self._candidate(field.feeders[name], states[name]) for name in names}
+        await asyncio.sleep(0)
         chosen = plan(candidates.values(), order.tier, order.target_kw, frozenset(order.exclude), order.last_resort)
         feeders = [(name, round(candidates[name].kw, 2)) for name in chosen.feeders]
         return ShedPlan(order.tier, feeders, chosen.kw, chosen.shortfall_kw, chosen.skipped, chosen.exhausted)
@@ -140,7 +144,7 @@ class MeasuringActivities:
         field = self._field
         site = field.site
         load = read_load(field)
-        states = breaker_states(context.client, field.feeders)
+        states = await breaker_states(context.client, field.feeders)
         excluded = frozenset(order.exclude)
         blocks: list[Block] = []
         unresolved = stuck = 0

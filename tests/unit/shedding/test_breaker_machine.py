@@ -187,7 +187,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def nothing_grows(self) -> None:
         """The state stays small whatever happens."""
         state = self.book.state or Breaker()
-        assert len(state.recent) <= 6
+        assert len(state.recent) <= 4
         assert len(msgspec.json.encode(state)) < 4096
         assert self.op_count - self.by_hand <= len(self.executed)
 
