@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import msgspec
 
 from config.models import Mode
+from gateway.clock import to_us
 from gateway.durable.activities import ActivityContext
 from gateway.durable.client import DurableOrchestrationClient
 from gateway.durable.errors import EntityOperationError
@@ -41,7 +42,8 @@ Outcomes = dict[str, str]
 
 
 class MassCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Input of a mass command in its long form. deadline_s: engine seconds from now; deadline_us outranks it."""
+    """Input of a mass command in its long form. deadline_s: engine seconds from the turn that
+    decided it; deadline_us outranks it."""
 
     feeders: list[str] = []
     tier: str = ""
@@ -79,13 +81,13 @@ class CommandActivities:
 
     async def send_disconnect(self, input_: object, context: ActivityContext) -> Outcomes:
         """Open breakers; the outcome of each. A tier means its sheddable feeders."""
-        order = self._order(input_, context)
+        order = await self._order(input_, context)
         feeders = [f.name for f in self._field.in_tier(order.tier)] if order.tier else order.feeders
         return await self._command("open", feeders, order, context)
 
     async def send_reconnect(self, input_: object, context: ActivityContext) -> Outcomes:
         """Close breakers; the outcome of each. A tier means those of its feeders that a procedure has opened."""
-        order = self._order(input_, context)
+        order = await self._order(input_, context)
         if not order.tier:
             return await self._command("close", order.feeders, order, context)
         names = [f.name for f in self._field.in_tier(order.tier)]
@@ -96,7 +98,7 @@ class CommandActivities:
         outcomes = dict.fromkeys(closed, Result.DONE.value)
         return outcomes | await self._command("close", shed, order, context)
 
-    def _order(self, value: object, context: ActivityContext) -> MassCommand:
+    async def _order(self, value: object, context: ActivityContext) -> MassCommand:
         field = self._field
         match value:
             case str():
@@ -116,8 +118,16 @@ class CommandActivities:
             feeders=list(dict.fromkeys(order.feeders)),
             actor=order.actor or context.instance_id,
             procedure=order.procedure or context.instance_id,
-            deadline_us=order.deadline_us or field.clock.now_us() + int(deadline_s * 1e6),
+            deadline_us=order.deadline_us or await self._scheduled_us(context) + int(deadline_s * 1e6),
         )
+
+    async def _scheduled_us(self, context: ActivityContext) -> int:
+        """When this command was decided: the last turn of its orchestration, at the latest.
+
+        Not now: a command that is run again after an outage would get a fresh deadline and outlive its reason.
+        """
+        status = await context.client.get_status(context.instance_id)
+        return min(to_us(status.last_updated_time), self._field.clock.now_us())
 
     async def _command(
         self, operation: str, feeders: Sequence[str], order: MassCommand, context: ActivityContext

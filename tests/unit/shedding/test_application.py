@@ -206,6 +206,23 @@ async def test_a_power_cut_with_a_frame_under_way_operates_nothing_twice(station
     assert (await station.ended(instance)).output == {"status": "aborted"}
 
 
+async def test_a_command_that_outlived_an_outage_is_expired_and_never_executed(station):
+    commit = station.store.commit
+
+    async def commit_and_lose_power(batch):
+        await commit(batch)
+        station.store.cut = station.store.cut or bool(batch.activities_added)
+
+    station.store.commit = commit_and_lose_power
+    instance = await station.client.start_new("Call", client_input=["SendDisconnectCommand", "Tier1"])
+    await station.until(lambda: station.store.cut, "the command is on disk, nothing else is")
+    await station.power_cut()
+    station.clock.advance(8 * 3600)
+    await station.start()
+    assert (await station.ended(instance)).output == dict.fromkeys(["A1", "A2", "A3"], "expired")
+    assert station.driver.writes == 0
+
+
 async def test_the_program_in_the_dialect_runs_as_it_stands(station):
     instance = await station.client.start_new("GridEmergencyProtocol", client_input={"grid": 1})
     await station.until(lambda: len(station.engine.timers) == 1, "five minutes")
