@@ -24,7 +24,8 @@ from config.models import Mode, Site
 from gateway.durable.entity import DurableEntityContext
 from gateway.durable.identity import EntityId
 from gateway.shedding import substation as core
-from gateway.shedding.breaker import DEFERRED, classify, transition
+from gateway.shedding.breaker import transition
+from gateway.shedding.breaker_events import DEFERRED, classify
 from gateway.shedding.breaker_model import (
     MESSAGES,
     TEXT_LIMIT,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.shedding.breaker import TABLE, Event
+from gateway.shedding.breaker import TABLE
+from gateway.shedding.breaker_events import Event
 from gateway.shedding.breaker_model import MESSAGES, Breaker, Phase, Rules
 from gateway.shedding.entities import breaker_entity
 from tests.playbook import (

@@ -212,6 +212,25 @@ def test_blocks_are_operated_one_after_the_other():
     )
 
 
+def test_leftovers_of_a_begun_tier_do_not_hold_up_the_next_one():
+    (
+        in_cooldown()
+        >> later(600)
+        << activity("ReadLoad")
+        >> load(99.0)
+        << activity("PlanShed", tier="Tier1", target_kw=40.0)
+        >> plan(("A2", 5.0), shortfall=35.0)
+        << activity("SendDisconnectCommand", feeders=["A2"])
+        >> outcomes(A2="done")
+        << activity("PlanShed", tier="Tier2", target_kw=35.0)
+        >> plan(("C", 36.0))
+        << activity("SendDisconnectCommand", feeders=["C"])
+        >> outcomes(C="done")
+        << status(phase="cooldown", tier="Tier2", shed_kw=86.0)
+        << timer(600)
+    )
+
+
 def test_a_failed_breaker_is_replaced_from_the_same_tier_and_not_tried_again():
     (
         started()
