@@ -7,17 +7,15 @@ A crash here: they are simply run again.
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
 from config.models import Feeder
 from gateway.durable.activities import ActivityContext
+from gateway.shedding.activities import breaker_states
 from gateway.shedding.breaker_model import HOUR_US, Breaker, Phase
 from gateway.shedding.field import Field
 from gateway.shedding.planner import Candidate, plan
 from gateway.shedding.restoration import Block, next_stage
-from gateway.shedding.states import breaker_states
 from gateway.shedding.substation import Loading
 from gateway.shedding.trigger import TriggerState, resumed, step
 from protocols.base import LinkState, Position, Quality
@@ -106,9 +104,7 @@ class MeasuringActivities:
             raise ValueError(f"unknown tier {order.tier!r}; this site has {', '.join(sorted(field.tiers))}")
         names = [f.name for f in field.site.feeders if f.tier == order.tier]
         states = await breaker_states(context.client, names)
-        await asyncio.sleep(0)
         candidates = {name: self._candidate(field.feeders[name], states[name]) for name in names}
-        await asyncio.sleep(0)
         chosen = plan(candidates.values(), order.tier, order.target_kw, frozenset(order.exclude), order.last_resort)
         feeders = [(name, round(candidates[name].kw, 2)) for name in chosen.feeders]
         return ShedPlan(order.tier, feeders, chosen.kw, chosen.shortfall_kw, chosen.skipped, chosen.exhausted)

@@ -287,7 +287,7 @@ class Station:
 
     async def until(self, condition: Callable[[], object], what: str) -> None:
         """Let things go on until the condition holds; the clock stands."""
-        for _ in range(3000):
+        for _ in range(10_000):
             if condition():
                 return
             await asyncio.sleep(0.001)
@@ -316,7 +316,7 @@ class Station:
     async def phase(self, instance: str, phase: str) -> dict[str, Any]:
         """The custom status of a procedure once it is in this phase; the clock stands."""
         found: dict[str, Any] = {}
-        for _ in range(3000):
+        for _ in range(10_000):
             with contextlib.suppress(NotFoundError):  # its first turn is not on disk yet
                 found = (await self.client.get_status(instance)).custom_status or {}
             if found.get("phase") == phase:
