@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import traceback
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -87,8 +87,7 @@ class ActivityRunner:
         self._report = report
         self._max_running = max_running
         self._running: dict[Key, asyncio.Task[None]] = {}
-        self._queue: deque[tuple[Key, PendingActivity]] = deque()
-        self._cancelled: set[Key] = set()
+        self._queue: dict[Key, PendingActivity] = {}
         self._threads: ThreadPoolExecutor | None = None
         self._stopping = False
 
@@ -107,7 +106,7 @@ class ActivityRunner:
         if self._stopping:
             return
         if len(self._running) >= self._max_running:
-            self._queue.append((key, pending))
+            self._queue[key] = pending
             return
         task = asyncio.get_running_loop().create_task(self._run(key, pending))
         self._running[key] = task
@@ -118,13 +117,17 @@ class ActivityRunner:
         task = self._running.get(key)
         if task is not None:
             task.cancel()
-        elif any(k == key for k, _ in self._queue):
-            self._cancelled.add(key)
+        else:
+            self._queue.pop(key, None)
+
+    def halt(self) -> None:
+        """Start nothing more; what waits for a place stays in the journal."""
+        self._stopping = True
+        self._queue.clear()
 
     async def drain(self, timeout_s: float) -> int:
         """Start nothing more, wait for what runs, then cancel the rest; how many were cut off."""
-        self._stopping = True
-        self._queue.clear()
+        self.halt()
         tasks = list(self._running.values())
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=timeout_s)
@@ -141,11 +144,8 @@ class ActivityRunner:
     def _ended(self, key: Key) -> None:
         self._running.pop(key, None)
         while self._queue and len(self._running) < self._max_running:
-            following, pending = self._queue.popleft()
-            if following in self._cancelled:
-                self._cancelled.discard(following)
-                continue
-            self.start(following, pending)
+            following = next(iter(self._queue))
+            self.start(following, self._queue.pop(following))
 
     async def _run(self, key: Key, pending: PendingActivity) -> None:
         try:
@@ -165,7 +165,13 @@ class ActivityRunner:
             report = Report(NULL, describe(TimeoutError(message)))
         except DurableError as error:
             report = Report(NULL, describe(error))
-        except Exception as error:  # noqa: BLE001 - whatever the author's code raises is the activity's outcome
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not this activity was cancelled, but something that it waited for.
+            report = Report(NULL, describe(error))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the author's code raises is the activity's outcome
             text = "".join(traceback.format_exception(error, limit=-8))
             report = Report(NULL, describe(error, text))
         self._report(key, report)
@@ -176,4 +182,13 @@ class ActivityRunner:
             return await activity.function(*arguments)
         if self._threads is None:
             self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="activity")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, activity.function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, partial(_in_thread, activity.function, arguments)
+        )
+
+
+def _in_thread(function: Callable[..., Json], arguments: tuple[Json, ...]) -> Json:
+    try:
+        return function(*arguments)
+    except StopIteration as error:  # a future can't hold it: whoever awaits would wait for ever
+        raise RuntimeError(f"the activity raised StopIteration: {error}") from error

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from gateway.clock import from_us, to_us
 from gateway.durable import history as h
 from gateway.durable.codec import NULL, Json, Raw, pack, unpack
 from gateway.durable.entity import OperationRequest, decode_snapshot
 from gateway.durable.errors import (
+    AlreadyExistsError,
     EntityOperationError,
     FailureDetails,
     GoneError,
@@ -75,8 +78,6 @@ class DurableOrchestrationClient:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # Answers to a client of an earlier process must not reach one of this process by chance.
-        self.caller = f"client:{uuid.uuid4().hex}"
 
     async def start_new(
         self,
@@ -95,20 +96,29 @@ class DurableOrchestrationClient:
         instance = uuid.uuid4().hex if instance_id is None else check_instance_id(instance_id)
         data = pack(client_input, f"the input of {orchestrator.name}")
         await engine.admit()
-        earlier = None if instance_id is None else await self._row(instance)
-        first_task = 1
-        if earlier is not None and earlier.kind == ORCHESTRATION:
-            first_task = decode_state(earlier.state).next_task
-        started = h.ExecutionStarted(
-            orchestrator.name,
-            data,
-            orchestrator.version if version is None else version,
-            first_task=first_task,
-            fingerprint=orchestrator.fingerprint,
-        )
-        engine.begin(instance, started, Lane.OPERATOR)
+        version = orchestrator.version if version is None else version
+        started = h.ExecutionStarted(orchestrator.name, data, version, fingerprint=orchestrator.fingerprint)
+        if instance_id is None:
+            engine.ledger.begin(instance, started, Lane.OPERATOR, known=True)
+        else:
+            await self._begin_named(instance, started)
         await engine.on_disk()
         return instance
+
+    async def _begin_named(self, instance: str, started: h.ExecutionStarted) -> None:
+        """Start under an id that may have been used before: task ids go on where they ended, so that no late result of the
+        one before is taken for one of this."""
+        ledger = self._engine.ledger
+        if instance in ledger.starting:
+            raise AlreadyExistsError(f"an orchestration {instance!r} is being started already")
+        ledger.starting.add(instance)
+        try:
+            earlier = await self._row(instance)
+            if earlier is not None and earlier.kind == ORCHESTRATION:
+                started = msgspec.structs.replace(started, first_task=decode_state(earlier.state).next_task)
+            ledger.begin(instance, started, Lane.OPERATOR, known=True)
+        finally:
+            ledger.starting.discard(instance)
 
     async def raise_event(
         self, instance_id: str, event_name: str, event_data: Json = None, raised_by: str = ""
@@ -123,10 +133,9 @@ class DurableOrchestrationClient:
         data = pack(event_data, f"the data of event {event_name}")
         await self._engine.admit()
         instance = await self._live(instance_id)
-        self._check_room(instance)
-        if instance.execution is not None and instance.execution.buffered_count >= MAX_BUFFERED_EVENTS:
+        if instance.buffered + len(instance.mailbox.mails) >= MAX_BUFFERED_EVENTS:
             raise LimitExceededError(f"{instance_id} has {MAX_BUFFERED_EVENTS} events that it has not asked for yet")
-        self._engine.send(instance, h.EventRaised(event_name, data, raised_by), Lane.OPERATOR)
+        self._engine.ledger.send(instance, h.EventRaised(event_name, data, raised_by), Lane.OPERATOR)
         await self._engine.on_disk()
 
     async def terminate(self, instance_id: str, reason: str, raised_by: str = "", recursive: bool = True) -> None:
@@ -136,7 +145,7 @@ class DurableOrchestrationClient:
         """
         await self._engine.admit()
         instance = await self._live(instance_id)
-        self._engine.send(instance, h.ExecutionTerminated(reason, raised_by, recursive), Lane.OPERATOR)
+        self._engine.ledger.send(instance, h.ExecutionTerminated(reason, raised_by, recursive), Lane.OPERATOR)
         await self._engine.on_disk()
 
     async def _live(self, instance_id: str) -> Orchestration:
@@ -160,17 +169,18 @@ class DurableOrchestrationClient:
         """Tell an entity something; returns once that is on disk."""
         data = pack(operation_input, f"the input of {operation_name} on {entity_id}")
         await self._engine.admit()
-        entity = self._engine.entity(entity_id)
+        entity = self._engine.ledger.entity(entity_id)
         self._check_room(entity)
-        self._engine.send(entity, OperationRequest(operation_name, data), Lane.OTHER)
+        self._engine.ledger.send(entity, OperationRequest(operation_name, data), Lane.OTHER)
         await self._engine.on_disk()
 
     def post_to_entity(self, entity_id: EntityId, operation_name: str, operation_input: Json = None) -> None:
         """Tell an entity something without waiting for the disk: for observations, which the next reading repeats."""
         data = pack(operation_input, f"the input of {operation_name} on {entity_id}")
-        entity = self._engine.entity(entity_id)
+        self._engine.check_running()
+        entity = self._engine.ledger.entity(entity_id)
         self._check_room(entity)
-        self._engine.send(entity, OperationRequest(operation_name, data), Lane.OTHER)
+        self._engine.ledger.send(entity, OperationRequest(operation_name, data), Lane.OTHER)
 
     async def call_entity(
         self, entity_id: EntityId, operation_name: str, operation_input: Json = None, operator: bool = False
@@ -182,11 +192,11 @@ class DurableOrchestrationClient:
         """
         data = pack(operation_input, f"the input of {operation_name} on {entity_id}")
         await self._engine.admit()
-        entity = self._engine.entity(entity_id)
+        entity = self._engine.ledger.entity(entity_id)
         self._check_room(entity)
-        number, future = self._engine.new_call()
-        request = OperationRequest(operation_name, data, self.caller, number)
-        self._engine.send(entity, request, Lane.OPERATOR if operator else Lane.OTHER)
+        number, future = self._engine.callers.new()
+        request = OperationRequest(operation_name, data, self._engine.callers.name, number)
+        self._engine.ledger.send(entity, request, Lane.OPERATOR if operator else Lane.OTHER)
         answer = await future
         if isinstance(answer, h.EntityOperationFailed):
             raise EntityOperationError(f"{operation_name} on {entity_id} failed: {answer.details}", answer.details)
@@ -235,7 +245,7 @@ class DurableOrchestrationClient:
         after: str | None = None,
     ) -> list[DurableOrchestrationStatus]:
         """Committed orchestrations in the order of their ids, those after the id ``after``."""
-        rows = await self._engine.read_instances(
+        rows = await self._engine.store.instances(
             kind=ORCHESTRATION,
             name=name,
             statuses=None if runtime_status is None else [s.value for s in runtime_status],
@@ -245,31 +255,34 @@ class DurableOrchestrationClient:
             limit=limit,
             after=after,
         )
-        return [await self._status(row, False, False) for row in rows]
+        return [await self._status(InstanceRow(*row), False, False) for row in rows]
 
     async def wait_for_completion(self, instance_id: str, timeout_s: float | None = None) -> DurableOrchestrationStatus:
         """Wait until an orchestration has finished; its status then.
 
         timeout_s: real seconds. Errors: NotFoundError, TimeoutError, EngineStoppedError.
         """
-        if isinstance(self._engine.instances.get(instance_id), Orchestration):
+        instance = self._engine.instances.get(instance_id)
+        if isinstance(instance, Orchestration):
             async with asyncio.timeout(timeout_s):
-                await self._engine.finish_waiter(instance_id)
+                await self._engine.finish_waiter(instance)
         return await self.get_status(instance_id)
 
     async def _row(self, instance_id: str) -> InstanceRow | None:
         instance = self._engine.instances.get(instance_id)
         if instance is not None and instance.row is not None:
             return instance.row
-        return await self._engine.read_instance(instance_id)
+        row = await self._engine.store.instance(instance_id)
+        return None if row is None else InstanceRow(*row)
 
     async def _status(self, row: InstanceRow, show_history: bool, show_input: bool) -> DurableOrchestrationStatus:
         state = decode_state(row.state)
         history: list[Json] | None = None
         given: Json = None
         if show_history or show_input:
-            records = await self._engine.read_history(row.instance, row.first_seq)
-            history = [{"seq": r[0], "time_us": r[3], **unpack(Raw(r[4]))} for r in records]
+            # A start that has not run yet has no history of its own.
+            records = await self._engine.store.history(row.instance, row.first_seq) if row.first_seq else []
+            history = [{"seq": r[0], "time_us": r[3], **unpack(Raw(r[4]))} for r in records if r[2] == h.TURN]
             given = history[0]["events"][0].get("input") if history else None
         return DurableOrchestrationStatus(
             row.instance,

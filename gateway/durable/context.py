@@ -158,7 +158,7 @@ class DurableOrchestrationContext:
             check_instance_id(instance_id)
 
         def schedule(task_id: int, attempt: int, operation_id: str) -> None:
-            child = instance_id or f"{self.instance_id}:{task_id:04x}"
+            child = instance_id or check_instance_id(f"{self.instance_id}:{task_id:04x}")
             self._execution.act(h.SubOrchestrationInstanceCreated(task_id, name, child, data, version or ""))
 
         return self._execution.call(name, schedule, retry)

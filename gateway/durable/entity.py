@@ -259,7 +259,9 @@ class EntityCore:
             answer = NULL if context._deferred else pack(result, f"the answer of {request.name} on {self.id}")
             state = context._state
             encoded = None if state is _UNSET or state is None else pack(state, f"the state of {self.id}")
-        except Exception as error:  # noqa: BLE001 - whatever the author's code raises is the operation's outcome
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever the author's code raises (SystemExit, too) is the outcome
             text = "".join(traceback.format_exception(error, limit=-8))
             record = h.OperationRecord(request.name, request.input, request.caller, failure=describe(error, text))
             return record, bool(request.caller)

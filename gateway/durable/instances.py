@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 
 import msgspec
@@ -50,6 +51,7 @@ class OrchestrationState(msgspec.Struct, frozen=True, omit_defaults=True):
     output: Raw = NULL
     failure: FailureDetails | None = None
     reason: str = ""
+    buffered: int = 0
 
 
 encode_state = msgspec.json.Encoder().encode
@@ -75,11 +77,21 @@ class Instance:
         self.activities: set[int] = set()
         self.row: InstanceRow | None = None
 
+    def to_row(self) -> InstanceRow:
+        """Its row as of now."""
+        raise TypeError(f"{type(self).__name__} has no row")
+
 
 class Orchestration(Instance):
-    """A live orchestration. execution is None while it is on disk only."""
+    """A live orchestration.
+
+    execution is None while it is on disk only. loading: the journal is being read for it. stuck: why it can't run. unsure:
+    its id may have been used before. buffered: external events that its code has not asked for. waiters: futures of those
+    who wait for its end.
+    """
 
     __slots__ = (
+        "buffered",
         "custom_status",
         "events",
         "execution",
@@ -95,7 +107,9 @@ class Orchestration(Instance):
         "status",
         "stuck",
         "timers",
+        "unsure",
         "version",
+        "waiters",
     )
 
     def __init__(self, instance: str, name: str, created_us: int) -> None:
@@ -116,11 +130,19 @@ class Orchestration(Instance):
         self.stuck = ""
         self.replays = 0
         self.timers: set[int] = set()
+        self.unsure = False
+        self.buffered = 0
+        self.waiters: dict[asyncio.Future[None], None] = {}
 
     @property
     def terminal(self) -> bool:
         """True once it has its outcome."""
         return self.status in TERMINAL
+
+    @property
+    def settled(self) -> bool:
+        """True once its outcome is on disk."""
+        return self.status in TERMINAL and self.row is not None and self.row.status in TERMINAL
 
     def to_row(self) -> InstanceRow:
         """Its row as of now."""
@@ -134,6 +156,7 @@ class Orchestration(Instance):
             self.output,
             self.failure,
             self.reason,
+            self.buffered,
         )
         return InstanceRow(
             self.id,
@@ -165,12 +188,13 @@ class Orchestration(Instance):
         self.output = state.output
         self.failure = state.failure
         self.reason = state.reason
+        self.buffered = state.buffered
         self.row = row
         return self
 
 
 class EntityInstance(Instance):
-    """A live entity. core is None when no entity of that name is registered."""
+    """A live entity."""
 
     __slots__ = ("core",)
 

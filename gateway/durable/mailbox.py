@@ -12,6 +12,7 @@ from gateway.durable import history as h
 from gateway.durable.entity import OperationRequest
 
 MAX_MESSAGES = 10_000
+MESSAGES_PER_TURN = 256
 
 Content = h.Incoming | OperationRequest
 

@@ -87,6 +87,7 @@ class Registry:
         Errors: AlreadyExistsError for a name that is taken.
         """
         key = name or function.__name__
+        _not_async(function, key)
         _free(self._orchestrators, key, "an orchestrator")
         self._orchestrators[key] = Orchestrator(key, function, version, fingerprint(function))
 
@@ -110,6 +111,11 @@ class Registry:
     ) -> None:
         """Register an entity: a function of one context, or a class with a method for each operation."""
         key = (name or function.__name__).lower()
+        _not_async(function, key)
+        if state_type is not None and not state_type.__struct_config__.frozen:
+            raise TypeError(
+                f"the state of {key} must be a frozen struct: a failed operation must not leave half a change"
+            )
         _free(self._entities, key, "an entity")
         self._entities[key] = Entity(key, entity_function(function), state_type)
 
@@ -161,6 +167,11 @@ class Registry:
             "activities": sorted(self._activities),
             "entities": sorted(self._entities),
         }
+
+
+def _not_async(function: Callable[..., object], name: str) -> None:
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{name} must not be async: it is replayed; what takes time belongs into an activity")
 
 
 R = TypeVar("R")

@@ -9,6 +9,7 @@ What must stay true: the decisions of a turn depend on nothing but the code, the
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
 import traceback
@@ -103,6 +104,16 @@ class Execution:
     def apply(self, event: h.Incoming) -> None:
         """Take one incoming event and let the code run until it waits for something that has not happened."""
         self.events_total += 1
+        try:
+            self._take(event)
+        except (DurableError, ValueError) as error:
+            # What the engine does in the code's name (a retry, its timer) can reach a limit, too.
+            self.close()
+            self._end_failed(error)
+        if not isinstance(event, h.ExecutionTerminated):
+            self._advance()
+
+    def _take(self, event: h.Incoming) -> None:
         match event:
             case h.ExecutionStarted():
                 self._start(event)
@@ -116,10 +127,8 @@ class Execution:
                 self._failed(event.id, event.details)
             case h.ExecutionTerminated():
                 self.close()
-                return
             case _:
                 assert_never(event)
-        self._advance()
 
     def wants(self, event: h.Incoming) -> bool:
         """False for the outcome of a task that nobody waits for any more (a cancelled timer, an earlier execution)."""
@@ -127,10 +136,12 @@ class Execution:
         return task_id is None or task_id in self._open
 
     def close(self) -> None:
-        """Let go of the generator."""
-        if self._generator is not None:
-            self._generator.close()
-            self._generator = None
+        """Let go of the generator. What its clean-up says or raises concerns nobody any more."""
+        generator, self._generator = self._generator, None
+        if generator is not None:
+            self.replaying = True
+            with contextlib.suppress(Exception):
+                generator.close()
 
     def open_timers(self) -> list[int]:
         """Ids of the timers that have neither fired nor been cancelled."""
@@ -198,6 +209,8 @@ class Execution:
         if buffer:
             self.buffered_count -= 1
             task.succeed(unpack(buffer.popleft().data))
+            if not buffer:
+                del self.buffered[key]
             return task
         self._waiters.setdefault(key, deque()).append(task)
         if timeout_us is not None:
@@ -224,7 +237,9 @@ class Execution:
             self._buffer(carried)
         try:
             result = self._function(self.context)
-        except Exception as error:  # noqa: BLE001 - whatever the author's code raises is the orchestration's outcome
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever the author's code raises (SystemExit, too) is the outcome
             self._end_failed(error)
             return
         if inspect.isgenerator(result):
@@ -243,6 +258,8 @@ class Execution:
             self._buffer(event)
             return
         task = waiters.popleft()
+        if not waiters:
+            del self._waiters[event.name.lower()]
         if task.timer is not None and not task.timer.is_completed:
             task.timer.cancel()
         task.succeed(unpack(event.data))
@@ -255,7 +272,10 @@ class Execution:
         wait = self._timers_of_waits.pop(task_id, None)
         if wait is not None:
             event_task, default = wait
-            self._waiters[event_task.name.lower()].remove(event_task)
+            waiters = self._waiters[event_task.name.lower()]
+            waiters.remove(event_task)
+            if not waiters:
+                del self._waiters[event_task.name.lower()]
             event_task.timed_out = True
             if default is Raise.RAISE:
                 event_task.fail(TimeoutError(f"the event {event_task.name!r} did not come in time"))
@@ -314,7 +334,9 @@ class Execution:
         except StopIteration as stop:
             self._generator = None
             self._end_completed(stop.value)
-        except Exception as error:  # noqa: BLE001 - whatever the author's code raises is the orchestration's outcome
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever the author's code raises (SystemExit, too) is the outcome
             self._generator = None
             self._end_failed(error)
         else:
@@ -352,8 +374,16 @@ class Execution:
         self.act(self.outcome)
 
     def line_of(self, task_id: int) -> str:
-        """Where the code asked for this task (known at replay only)."""
-        return self._lines.get(task_id, "unknown line")
+        """Where the code asked for this task (known at replay only); where it stands now, when it did not ask."""
+        line = self._lines.get(task_id)
+        if line is not None:
+            return line
+        inner = self._generator
+        while inner is not None and inspect.isgenerator(inner.gi_yieldfrom):
+            inner = inner.gi_yieldfrom
+        if inner is None or inner.gi_frame is None:
+            return "the code has ended"
+        return f"it waits at {inner.gi_code.co_filename}:{inner.gi_frame.f_lineno}"
 
 
 def _send(value: Json, generator: OrchestratorGenerator) -> object:

@@ -76,7 +76,7 @@ class Timers:
             self._handle.cancel()
             self._handle = None
         following = self.next_due()
-        if following is not None:
+        if following is not None and self._running:
             self._wake_us = following[0]
             nap_s = min(self._clock.real_seconds_until(following[0]), MAX_NAP_S)
             self._handle = asyncio.get_running_loop().call_later(nap_s, self._on_time)

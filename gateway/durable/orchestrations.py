@@ -1,0 +1,343 @@
+"""Turns of orchestrations: events out of the mailbox, into the pure core, and its decisions into the books.
+
+A live orchestration keeps its generator, at most ``max_live`` of them, the least recently used go first. One without a
+generator (after a restart, or evicted) is replayed from its committed records before its next turn; its mail waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import assert_never
+
+import msgspec
+import structlog
+
+from gateway.durable import history as h
+from gateway.durable.activities import PendingActivity
+from gateway.durable.codec import NULL, Raw
+from gateway.durable.entity import OperationRequest
+from gateway.durable.errors import (
+    DurableError,
+    FailureDetails,
+    NondeterminismError,
+    NotFoundError,
+    describe,
+)
+from gateway.durable.identity import EntityId
+from gateway.durable.instances import ORCHESTRATION, Orchestration, OrchestrationRuntimeStatus, decode_state
+from gateway.durable.ledger import Ledger
+from gateway.durable.mailbox import MESSAGES_PER_TURN, Content, Lane, Mail
+from gateway.durable.replay import Execution, replay
+from gateway.durable.store import InstanceRow, Store
+from gateway.durable.underway import Underway
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+HISTORY_ALARM_EVENTS = 10_000
+MAX_LOADS_AT_ONCE = 32
+
+
+class Orchestrations:
+    """Runs the turns of all orchestrations. failed: called when the journal can't be read."""
+
+    def __init__(
+        self, ledger: Ledger, underway: Underway, store: Store, max_live: int, failed: Callable[[BaseException], None]
+    ) -> None:
+        self._ledger = ledger
+        self._underway = underway
+        self._store = store
+        self._max_live = max_live
+        self._failed = failed
+        self._live: OrderedDict[str, Orchestration] = OrderedDict()
+        self._reads: set[asyncio.Task[None]] = set()
+        self._places = asyncio.Semaphore(MAX_LOADS_AT_ONCE)
+
+    def turn(self, instance: Orchestration) -> None:
+        """Take some events, in order, and let the code decide."""
+        mails = instance.mailbox.mails
+        if instance.loading:
+            return
+        if instance.terminal:
+            self._drop_mail(instance)
+            return
+        if instance.unsure:
+            self._read(instance, self._look_up(instance))
+            return
+        first = mails[0].content
+        if isinstance(first, h.ExecutionStarted):
+            self._start(instance, first)
+        if instance.stuck:
+            self._end_if_told(instance)
+        elif instance.execution is None:
+            self._read(instance, self._load(instance))
+        else:
+            self._step(instance, instance.execution)
+
+    def _step(self, instance: Orchestration, execution: Execution) -> None:
+        ledger = self._ledger
+        mails = instance.mailbox.mails
+        execution.begin_turn(ledger.now_us())
+        events: list[h.Incoming | h.Action] = []
+        terminated: h.ExecutionTerminated | None = None
+        for _ in range(min(len(mails), MESSAGES_PER_TURN)):
+            mail = mails.popleft()
+            ledger.outbox.remove_message(mail.id)
+            content = mail.content
+            assert not isinstance(content, OperationRequest)
+            if not execution.wants(content):
+                ledger.counters.dropped += 1
+                continue
+            events.append(content)
+            execution.apply(content)
+            if isinstance(content, h.ExecutionTerminated):
+                terminated = content
+                break
+            if execution.outcome is not None:
+                break
+        if events:
+            self._finish_turn(instance, execution, events, terminated)
+
+    def _start(self, instance: Orchestration, started: h.ExecutionStarted) -> None:
+        try:
+            orchestrator = self._ledger.registry.get_orchestrator(started.name)
+        except NotFoundError as error:
+            self._get_stuck(instance, error)
+            return
+        if instance.execution is not None:
+            instance.execution.close()
+        instance.execution = Execution(instance.id, orchestrator.function)
+        instance.first_seq = 0  # set when the turn is recorded
+        instance.status = OrchestrationRuntimeStatus.Running
+        instance.execution_number = started.execution
+        self._live[instance.id] = instance
+
+    def _finish_turn(
+        self,
+        instance: Orchestration,
+        execution: Execution,
+        events: list[h.Incoming | h.Action],
+        terminated: h.ExecutionTerminated | None,
+    ) -> None:
+        decided = execution.end_turn()
+        actions = decided if terminated is None else []
+        events.extend(actions)
+        status = execution.custom_status if execution.custom_status_set else None
+        payload = h.encode_turn(h.TurnRecord(events, NULL if status is None else status))
+        seq = self._ledger.append(instance.id, h.TURN, payload)
+        if not instance.first_seq:
+            instance.first_seq = seq
+        self._ledger.touch(instance)
+        if status is not None:
+            instance.custom_status = status
+        before, instance.events = instance.events, execution.events_total
+        if before < HISTORY_ALARM_EVENTS <= instance.events:
+            log.warning("history_long", instance=instance.id, events=instance.events)
+        instance.next_task = execution.next_task
+        instance.buffered = execution.buffered_count
+        for action in actions:
+            self._dispatch(instance, action)
+        if terminated is not None:
+            self._terminate(instance, terminated)
+        elif execution.outcome is None:
+            self._live.move_to_end(instance.id)
+
+    # Decisions
+
+    def _dispatch(self, instance: Orchestration, action: h.Action) -> None:
+        match action:
+            case h.TaskScheduled():
+                pending = PendingActivity(action.name, action.input, action.attempt, action.operation_id)
+                self._underway.schedule(instance, action.id, pending)
+            case h.TimerCreated():
+                self._underway.set_timer(instance, action.id, action.due_us)
+            case h.TimerCancelled():
+                self._underway.cancel_timer(instance, action.id)
+            case h.SubOrchestrationInstanceCreated():
+                self._start_child(instance, action)
+            case h.EntityOperationCalled():
+                self._to_entity(
+                    action.target, OperationRequest(action.name, action.input, instance.id, action.id), instance
+                )
+            case h.EntityOperationSignaled():
+                self._to_entity(action.target, OperationRequest(action.name, action.input), instance)
+            case h.ContinueAsNew():
+                self._continue(instance, action)
+            case h.ExecutionCompleted():
+                self._end(instance, OrchestrationRuntimeStatus.Completed, action.result, None)
+            case h.ExecutionFailed():
+                self._end(instance, OrchestrationRuntimeStatus.Failed, NULL, action.details)
+            case _:
+                assert_never(action)
+
+    def _start_child(self, instance: Orchestration, action: h.SubOrchestrationInstanceCreated) -> None:
+        try:
+            orchestrator = self._ledger.registry.get_orchestrator(action.name)
+            started = h.ExecutionStarted(
+                action.name,
+                action.input,
+                action.version or orchestrator.version,
+                instance.id,
+                action.id,
+                fingerprint=orchestrator.fingerprint,
+            )
+            # An id made of the parent's and a task's was never used before: task ids are not used twice.
+            own_id = action.instance == f"{instance.id}:{action.id:04x}"
+            self._ledger.begin(action.instance, started, known=own_id)
+        except DurableError as error:
+            self._ledger.send(instance, h.SubOrchestrationInstanceFailed(action.id, describe(error)))
+
+    def _to_entity(self, target: str, request: OperationRequest, sender: Orchestration) -> None:
+        try:
+            entity = self._ledger.entity(EntityId.parse(target))
+        except (DurableError, ValueError) as error:
+            if request.caller:
+                self._ledger.send(sender, h.EntityOperationFailed(request.caller_task, describe(error)))
+            else:
+                log.error("signal_to_unknown_entity", target=target, operation=request.name, sender=sender.id)
+            return
+        self._ledger.send(entity, request)
+
+    def _continue(self, instance: Orchestration, action: h.ContinueAsNew) -> None:
+        execution = instance.execution
+        assert execution is not None
+        self._underway.cancel_timers(instance)
+        execution.close()
+        orchestrator = self._ledger.registry.get_orchestrator(instance.name)
+        started = h.ExecutionStarted(
+            instance.name,
+            action.input,
+            instance.version,
+            instance.parent,
+            instance.parent_task,
+            execution.next_task,
+            instance.execution_number + 1,
+            orchestrator.fingerprint,
+            execution.leftover_events(),
+        )
+        # Ahead of everything that waits: the rest belongs to the new execution (recovery puts it first, too).
+        self._ledger.send_first(instance, started)
+
+    # Ends
+
+    def _terminate(self, instance: Orchestration, event: h.ExecutionTerminated) -> None:
+        instance.reason = event.reason
+        self._underway.cancel_activities(instance)
+        if event.recursive:
+            for child in self._ledger.children_of(instance):
+                self._ledger.send(child, event, Lane.OPERATOR)
+        details = FailureDetails("Terminated", event.reason or "the orchestration was terminated")
+        self._end(instance, OrchestrationRuntimeStatus.Terminated, NULL, details)
+
+    def _end(
+        self, instance: Orchestration, status: OrchestrationRuntimeStatus, output: Raw, failure: FailureDetails | None
+    ) -> None:
+        instance.status = status
+        instance.output = output
+        instance.failure = failure
+        self._ledger.touch(instance)
+        self._underway.cancel_timers(instance)
+        self._live.pop(instance.id, None)
+        if instance.execution is not None:
+            instance.execution.close()
+            instance.execution = None
+        self._drop_mail(instance)
+        parent = self._ledger.instances.get(instance.parent) if instance.parent else None
+        if isinstance(parent, Orchestration) and not parent.terminal:
+            answer: Content
+            if failure is None:
+                answer = h.SubOrchestrationInstanceCompleted(instance.parent_task, output)
+            else:
+                answer = h.SubOrchestrationInstanceFailed(instance.parent_task, failure)
+            self._ledger.send(parent, answer)
+
+    def _drop_mail(self, instance: Orchestration) -> None:
+        for mail in instance.mailbox.mails:
+            self._ledger.outbox.remove_message(mail.id)
+            self._ledger.counters.dropped += 1
+            if isinstance(mail.content, h.EventRaised):
+                log.warning("event_came_too_late", instance=instance.id, raised=mail.content.name)
+        instance.mailbox.mails.clear()
+
+    def _get_stuck(self, instance: Orchestration, error: Exception) -> None:
+        # The code that it needs may come back with the next start: it keeps what it was told, and goes on then.
+        if not instance.stuck:
+            log.error("orchestration_stuck", instance=instance.id, error=str(error), kind=type(error).__name__)
+        instance.stuck = str(error)
+
+    def _end_if_told(self, instance: Orchestration) -> None:
+        """Without its code an orchestration can do nothing but be terminated."""
+        for mail in instance.mailbox.mails:
+            if isinstance(mail.content, h.ExecutionTerminated):
+                self._ledger.now_us()
+                self._ledger.append(instance.id, h.TURN, h.encode_turn(h.TurnRecord([mail.content])))
+                self._terminate(instance, mail.content)
+                return
+
+    # Reading what is on disk only
+
+    def _read(self, instance: Orchestration, work: Coroutine[None, None, None]) -> None:
+        instance.loading = True
+        task = asyncio.get_running_loop().create_task(self._reading(instance, work))
+        self._reads.add(task)
+        task.add_done_callback(self._reads.discard)
+
+    async def _reading(self, instance: Orchestration, work: Coroutine[None, None, None]) -> None:
+        try:
+            async with self._places:
+                await work
+        except Exception as error:  # noqa: BLE001 - a journal that can't be read is as bad as one that can't be written
+            self._failed(error)
+        finally:
+            work.close()
+            instance.loading = False
+        self._ledger.ready.add(instance.mailbox, instance.id, Lane.OTHER)
+        self._ledger.wake()
+
+    async def _look_up(self, instance: Orchestration) -> None:
+        """Its id may have been used before: its task ids go on where those of the one before ended."""
+        row = await self._store.instance(instance.id)
+        used = 1 if row is None or row[1] != ORCHESTRATION else decode_state(InstanceRow(*row).state).next_task
+        mail = instance.mailbox.mails[0]
+        assert isinstance(mail.content, h.ExecutionStarted)
+        started = msgspec.structs.replace(mail.content, first_task=max(used, mail.content.first_task))
+        instance.mailbox.mails[0] = Mail(mail.id, started)
+        instance.next_task = started.first_task
+        instance.unsure = False
+
+    async def _load(self, instance: Orchestration) -> None:
+        rows = await self._store.history(instance.id, instance.first_seq)
+        instance.replays += 1
+        self._ledger.counters.replays += 1
+        try:
+            turns = [(row[3], h.decode_turn(row[4])) for row in rows if row[2] == h.TURN]
+            orchestrator = self._ledger.registry.get_orchestrator(instance.name)
+            instance.execution = replay(instance.id, orchestrator.function, turns)
+        except NondeterminismError as error:
+            log.error("nondeterminism", instance=instance.id, error=str(error))
+            failed = h.ExecutionFailed(describe(error))
+            self._ledger.now_us()
+            self._ledger.append(instance.id, h.TURN, h.encode_turn(h.TurnRecord([failed])))
+            self._end(instance, OrchestrationRuntimeStatus.Failed, NULL, failed.details)
+        except Exception as error:  # noqa: BLE001 - a history that this code can't read must not stop all other instances
+            self._get_stuck(instance, error)
+        else:
+            self._live[instance.id] = instance
+
+    def stop(self) -> None:
+        """Read nothing more."""
+        for read in list(self._reads):
+            read.cancel()
+
+    def evict(self, committed_batch: int) -> None:
+        """Let go of generators beyond the limit, the least recently used first, if all that they did is on disk."""
+        for _ in range(len(self._live) - self._max_live):
+            instance_id, instance = next(iter(self._live.items()))
+            if instance.mailbox.mails or instance.last_batch > committed_batch:
+                self._live.move_to_end(instance_id)
+                continue
+            del self._live[instance_id]
+            if instance.execution is not None:
+                instance.execution.close()
+                instance.execution = None

@@ -1,0 +1,127 @@
+"""Activities and timers that instances have under way: journaled when they begin, and when they end.
+
+What must stay true: an activity starts only once the batch that schedules it is on disk, and its row goes in the batch
+that holds its result's message; the same for timers. On a crash here: rows without a result are activities to start again
+(or to report as interrupted), and timers that run on.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from gateway.durable import history as h
+from gateway.durable.activities import ActivityRunner, Key, PendingActivity, Report, encode_pending
+from gateway.durable.codec import Raw, encode
+from gateway.durable.entity import OperationRequest
+from gateway.durable.instances import EntityInstance, Instance, Orchestration
+from gateway.durable.ledger import Ledger
+from gateway.durable.mailbox import Lane
+from gateway.durable.store import ActivityRow, TimerRow
+from gateway.durable.timers import Timers
+
+
+class Underway:
+    """The engine's bookkeeping of what its instances wait for outside of their turns."""
+
+    def __init__(self, ledger: Ledger, timers: Timers, runner: ActivityRunner) -> None:
+        self._ledger = ledger
+        self._timers = timers
+        self._runner = runner
+        self._pending: dict[Key, PendingActivity] = {}
+
+    # Activities
+
+    def schedule(self, instance: Instance, task_id: int, pending: PendingActivity) -> None:
+        """An instance wants an activity; it starts once that is on disk."""
+        key = (instance.id, task_id)
+        self._pending[key] = pending
+        instance.activities.add(task_id)
+        self._ledger.counters.activities += 1
+        outbox = self._ledger.outbox
+        outbox.batch.add_activity(ActivityRow(instance.id, task_id, encode_pending(pending)))
+        outbox.effects.append(partial(self._start, key, pending))
+
+    def start_again(self, key: Key, pending: PendingActivity) -> None:
+        """Start an activity that was under way when the process before this one ended."""
+        self._pending[key] = pending
+        self._start(key, pending)
+
+    def _start(self, key: Key, pending: PendingActivity) -> None:
+        if key in self._pending:  # else its orchestration was terminated meanwhile
+            self._runner.start(key, pending)
+
+    def cancel_activities(self, instance: Instance) -> None:
+        """They are not wanted any more; those that run are cancelled once that is on disk."""
+        outbox = self._ledger.outbox
+        for task_id in instance.activities:
+            key = (instance.id, task_id)
+            self._pending.pop(key, None)
+            outbox.batch.remove_activity(*key)
+            outbox.effects.append(partial(self._runner.cancel, key))
+        instance.activities.clear()
+
+    def ended(self, key: Key, report: Report) -> None:
+        """An activity has ended: its instance gets the result."""
+        pending = self._pending.pop(key, None)
+        if pending is not None:
+            self.settle(key, pending, report)
+
+    def settle(self, key: Key, pending: PendingActivity, report: Report) -> None:
+        """The activity's row goes, its result is under way."""
+        ledger = self._ledger
+        instance_id, task_id = key
+        ledger.outbox.batch.remove_activity(instance_id, task_id)
+        ledger.wake()
+        instance = ledger.instances.get(instance_id)
+        if instance is None:
+            return
+        instance.activities.discard(task_id)
+        if isinstance(instance, EntityInstance):
+            ledger.send(instance, _outcome(task_id, pending, report), Lane.RESULT)
+        elif instance.terminal:
+            ledger.forget(instance)
+        elif report.failure is None:
+            ledger.send(instance, h.TaskCompleted(task_id, report.result), Lane.RESULT)
+        else:
+            ledger.send(instance, h.TaskFailed(task_id, report.failure), Lane.RESULT)
+
+    # Timers
+
+    def set_timer(self, instance: Orchestration, task_id: int, due_us: int) -> None:
+        """A timer runs from now on."""
+        instance.timers.add(task_id)
+        self._ledger.outbox.batch.add_timer(TimerRow(instance.id, task_id, due_us, b""))
+        self._timers.set(instance.id, task_id, due_us)
+
+    def cancel_timer(self, instance: Orchestration, task_id: int) -> None:
+        """A timer is not wanted any more; nothing happens when it has fired."""
+        instance.timers.discard(task_id)
+        if self._timers.cancel(instance.id, task_id):
+            self._ledger.outbox.batch.remove_timer(instance.id, task_id)
+
+    def cancel_timers(self, instance: Orchestration) -> None:
+        """None of its timers is wanted any more."""
+        for task_id in list(instance.timers):
+            self.cancel_timer(instance, task_id)
+
+    def fired(self, keys: list[Key]) -> None:
+        """Timers have come due: their instances are told."""
+        for instance_id, task_id in keys:
+            self._ledger.outbox.batch.remove_timer(instance_id, task_id)
+            instance = self._ledger.instances.get(instance_id)
+            if isinstance(instance, Orchestration):
+                instance.timers.discard(task_id)
+                self._ledger.send(instance, h.TimerFired(task_id))
+        self._ledger.wake()
+
+
+def _outcome(task_id: int, pending: PendingActivity, report: Report) -> OperationRequest:
+    error = report.failure
+    outcome = {
+        "ok": error is None,
+        "result": report.result,
+        "error": None if error is None else {"type": error.kind, "message": error.message},
+        "context": pending.context,
+        "id": task_id,
+    }
+    return OperationRequest(pending.on_result, Raw(encode(outcome)))
