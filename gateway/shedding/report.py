@@ -14,7 +14,7 @@ from importlib.resources import files
 from string import Template
 
 from gateway.clock import iso
-from gateway.shedding.report_chart import MARKERS_AT_MOST, draw
+from gateway.shedding.report_chart import draw
 from gateway.shedding.report_data import (
     EventKind,
     FeederOutcome,
@@ -37,6 +37,7 @@ from gateway.shedding.report_figures import (
     mw,
     zone,
 )
+from gateway.shedding.report_layout import MARKERS_AT_MOST
 
 __all__ = [
     "EventKind",

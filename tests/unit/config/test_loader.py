@@ -276,6 +276,10 @@ def test_the_hash_covers_every_file(site) -> None:
             f.write("# a comment\n")
         after = site.load().sha256
         assert after != before
+        # Bytes count, not only lengths.
+        (site.path / file).write_text((site.path / file).read_text().replace("# a comment", "# b comment"))
+        assert site.load().sha256 != after
+        after = site.load().sha256
         before = after
 
 

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.shedding import report_chart as chart
+from gateway.shedding import report_layout as layout
 from gateway.shedding.report import (
     EventKind,
     FeederOutcome,
@@ -87,7 +88,7 @@ class Heights:
 
     def __init__(self, svg: ElementTree.Element, panel: int = 0) -> None:
         top = float([e for e in svg.iter("rect") if e.get("class") == "frame"][panel].get("y", 0))
-        height = (chart.LOAD_HEIGHT, chart.SHED_HEIGHT)[panel]
+        height = (layout.LOAD_HEIGHT, layout.SHED_HEIGHT)[panel]
         lines = [(float(e.get("data-kw", 0)), float(e.get("y1", 0))) for e in svg.iter("line") if e.get("data-kw")]
         lines = [(kw, y) for kw, y in lines if top <= y <= top + height]
         (self.low, self.low_y), (self.high, self.high_y) = lines[0], lines[-1]
@@ -102,7 +103,7 @@ class Heights:
 def test_the_load_is_drawn_where_it_belongs() -> None:
     svg = picture(replace(EMPTY, samples=(sample(0, 90_000), sample(30, 100_000), sample(120, 95_000))))
     load, grid = points(svg, "load"), Heights(svg)
-    left, right = chart.LEFT, chart.LEFT + chart.PLOT_WIDTH
+    left, right = layout.LEFT, layout.LEFT + layout.PLOT_WIDTH
     assert [x for x, _ in load] == pytest.approx([left, left + (right - left) / 4, right], abs=0.1)
     assert [y for _, y in load] == pytest.approx([grid[90_000], grid[100_000], grid[95_000]], abs=0.1)
     assert [y for _, y in points(svg, "capacity")] == pytest.approx([grid[100_000]] * 3, abs=0.1)
@@ -142,8 +143,8 @@ def test_no_line_over_a_gap_nor_over_a_load_that_was_not_measured() -> None:
 def test_one_sample_is_a_dot_in_the_middle_with_its_limits_beside_it() -> None:
     svg = picture(replace(EMPTY, samples=(sample(0, 90_000),)))
     dots = of_class(svg, "circle", "dot")
-    assert float(dots[0].get("cx", 0)) == pytest.approx(chart.LEFT + chart.PLOT_WIDTH / 2)
-    assert [x for x, _ in points(svg, "capacity")] == [chart.LEFT, chart.LEFT + chart.PLOT_WIDTH]
+    assert float(dots[0].get("cx", 0)) == pytest.approx(layout.LEFT + layout.PLOT_WIDTH / 2)
+    assert [x for x, _ in points(svg, "capacity")] == [layout.LEFT, layout.LEFT + layout.PLOT_WIDTH]
 
 
 def test_nothing_at_all_says_so_and_events_alone_are_drawn() -> None:
@@ -159,7 +160,7 @@ def test_each_event_is_marked_with_its_number_at_its_time() -> None:
     marks = of_class(svg, "circle", "mark")
     assert [e.text for e in of_class(svg, "text", "mark-text")] == ["1", "2", "3"]
     assert [float(m.get("cx", 0)) for m in marks] == pytest.approx(
-        [chart.LEFT, chart.LEFT + chart.PLOT_WIDTH / 4, chart.LEFT + chart.PLOT_WIDTH], abs=0.1
+        [layout.LEFT, layout.LEFT + layout.PLOT_WIDTH / 4, layout.LEFT + layout.PLOT_WIDTH], abs=0.1
     )
     assert ["armed" in marks[0].get("class", ""), "tier_shed" in marks[1].get("class", "")] == [True, True]
 
@@ -172,10 +173,10 @@ def test_the_gateway_without_power_is_hatched_from_the_loss_to_the_restart() -> 
         event(120, EventKind.FINISHED),
     )
     down = of_class(picture(replace(EMPTY, events=events)), "rect", "down")[0]
-    assert float(down.get("x", 0)) == pytest.approx(chart.LEFT + chart.PLOT_WIDTH / 4, abs=0.1)
-    assert float(down.get("width", 0)) == pytest.approx(chart.PLOT_WIDTH / 4, abs=0.1)
+    assert float(down.get("x", 0)) == pytest.approx(layout.LEFT + layout.PLOT_WIDTH / 4, abs=0.1)
+    assert float(down.get("width", 0)) == pytest.approx(layout.PLOT_WIDTH / 4, abs=0.1)
     still_down = of_class(picture(replace(EMPTY, events=(*events[:2], events[3]))), "rect", "down")[0]
-    assert float(still_down.get("width", 0)) == pytest.approx(chart.PLOT_WIDTH * 3 / 4, abs=0.1)
+    assert float(still_down.get("width", 0)) == pytest.approx(layout.PLOT_WIDTH * 3 / 4, abs=0.1)
 
 
 STORY = (
@@ -191,12 +192,12 @@ STORY = (
 )
 
 
-def minutes(found: list[chart.Phase]) -> list[tuple[float, float, str]]:
+def minutes(found: list[layout.Phase]) -> list[tuple[float, float, str]]:
     return [((p.start_us - T0) / MINUTE, (p.end_us - T0) / MINUTE, p.label) for p in found]
 
 
 def test_phases_follow_from_the_events() -> None:
-    assert minutes(chart.phases(STORY, T0 + 60 * MINUTE)) == [
+    assert minutes(layout.phases(STORY, T0 + 60 * MINUTE)) == [
         (0, 2, "armed"),
         (2, 3, "tier 1"),
         (3, 13, "cooldown"),
@@ -205,11 +206,11 @@ def test_phases_follow_from_the_events() -> None:
         (30, 40, "stage 1"),
         (40, 50, "stage 2"),
     ]
-    assert minutes(chart.phases(STORY[:3], T0 + 60 * MINUTE))[-1] == (3, 60, "cooldown")
+    assert minutes(layout.phases(STORY[:3], T0 + 60 * MINUTE))[-1] == (3, 60, "cooldown")
 
 
 def test_the_band_of_tiers_climbs_until_restoration() -> None:
-    assert minutes(chart.tier_steps(STORY, T0 + 60 * MINUTE)) == [
+    assert minutes(layout.tier_steps(STORY, T0 + 60 * MINUTE)) == [
         (2, 13, "1 tier"),
         (13, 30, "2 tiers"),
         (30, 50, "restoring"),
@@ -221,43 +222,43 @@ def test_thinning_keeps_every_peak_and_bounds_the_picture() -> None:
     samples[12_345] = replace(samples[12_345], load_kw=99_999.0)
     samples[54_321] = replace(samples[54_321], load_kw=1.0)
     samples[70_001] = replace(samples[70_001], shed_kw=7_777.0)
-    kept = chart.thinned(samples)
-    assert len(kept) <= chart.POINTS_AT_MOST + 5
+    kept = layout.thinned(samples)
+    assert len(kept) <= layout.POINTS_AT_MOST + 5
     assert {samples[12_345], samples[54_321], samples[70_001], samples[0], samples[-1]} <= set(kept)
     assert kept == sorted(kept, key=lambda s: s.time_us)
-    assert chart.thinned(samples[:100]) == samples[:100]
+    assert layout.thinned(samples[:100]) == samples[:100]
     assert len(chart.draw(replace(EMPTY, samples=tuple(samples)))) < 400_000
 
 
-@given(st.lists(st.floats(chart.LEFT, chart.LEFT + chart.PLOT_WIDTH), max_size=chart.MARKERS_AT_MOST).map(sorted))
+@given(st.lists(st.floats(layout.LEFT, layout.LEFT + layout.PLOT_WIDTH), max_size=layout.MARKERS_AT_MOST).map(sorted))
 def test_markers_never_overlap_and_stay_inside(wanted: list[float]) -> None:
-    places = chart.place_markers(wanted)
+    places = layout.place_markers(wanted)
     assert len(places) == len(wanted)
-    for row in range(chart.MARKER_ROWS_AT_MOST):
+    for row in range(layout.MARKER_ROWS_AT_MOST):
         xs = [x for x, its_row in places if its_row == row]
-        assert all(b - a >= 2 * chart.MARKER_RADIUS - 1e-6 for a, b in pairwise(xs))
-        assert all(x <= chart.LEFT + chart.PLOT_WIDTH for x in xs)
-        assert all(x >= chart.LEFT for x in xs)
+        assert all(b - a >= 2 * layout.MARKER_RADIUS - 1e-6 for a, b in pairwise(xs))
+        assert all(x <= layout.LEFT + layout.PLOT_WIDTH for x in xs)
+        assert all(x >= layout.LEFT for x in xs)
 
 
 def test_a_marker_with_room_stands_exactly_at_its_time() -> None:
-    assert chart.place_markers([100.0, 110.0, 200.0]) == [(100.0, 0), (110.0, 1), (200.0, 0)]
+    assert layout.place_markers([100.0, 110.0, 200.0]) == [(100.0, 0), (110.0, 1), (200.0, 0)]
 
 
 @given(st.lists(st.floats(0, 300), max_size=6))
 def test_labels_at_the_right_are_spread(wanted: list[float]) -> None:
-    placed = sorted(chart.spread(wanted, 14))
+    placed = sorted(layout.spread(wanted, 14))
     assert all(b - a >= 14 - 1e-6 for a, b in pairwise(placed))
 
 
 def test_labels_that_have_room_stay() -> None:
-    assert chart.spread([10.0, 50.0, 30.0], 14) == [10.0, 50.0, 30.0]
+    assert layout.spread([10.0, 50.0, 30.0], 14) == [10.0, 50.0, 30.0]
 
 
 def test_ticks_are_round() -> None:
-    assert chart.ticks(87_000, 103_000, 6) == [90_000, 95_000, 100_000]
-    assert chart.ticks(-0.3, 0.3, 6) == pytest.approx([-0.3, -0.2, -0.1, 0, 0.1, 0.2, 0.3])
-    assert chart.ticks(0, 4600, 3) == [0, 2000, 4000]
+    assert layout.ticks(87_000, 103_000, 6) == [90_000, 95_000, 100_000]
+    assert layout.ticks(-0.3, 0.3, 6) == pytest.approx([-0.3, -0.2, -0.1, 0, 0.1, 0.2, 0.3])
+    assert layout.ticks(0, 4600, 3) == [0, 2000, 4000]
 
 
 def test_time_ticks_are_round_in_local_time() -> None:
@@ -429,8 +430,8 @@ def test_tables_and_markers_are_bounded_and_say_so() -> None:
     html = render_report(replace(EMPTY, events=events))
     assert len(list(rows(html, "events"))) == 500
     assert "And 200 more" in html
-    assert len(of_class(picture(replace(EMPTY, events=events)), "circle", "mark")) == chart.MARKERS_AT_MOST
-    assert f"marks the first {chart.MARKERS_AT_MOST}" in html
+    assert len(of_class(picture(replace(EMPTY, events=events)), "circle", "mark")) == layout.MARKERS_AT_MOST
+    assert f"marks the first {layout.MARKERS_AT_MOST}" in html
 
 
 def test_times_over_several_days_show_the_day() -> None:
