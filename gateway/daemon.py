@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
 from config import ConfigErrors, Site, load_site, restart_needed
@@ -40,6 +41,7 @@ from gateway.shedding.field import Field
 from gateway.shedding.gate import OutputGate
 from gateway.shedding.reconcile import Reconciliation, may_continue, reconcile
 from gateway.shedding.report import Proof, render_report
+from gateway.shedding.substation import Transformer
 from gateway.story import tell_story
 from gateway.trend import TrendStore
 from gateway.watch import Observer, Watch, breaker_now
@@ -53,6 +55,9 @@ DRAIN_S = 8.0
 HEAD_EVERY_S = 600.0
 CLOCK_CHECK_S = 5.0
 CLOCK_STEP_ALARM_S = 1.0
+WATCH_LATE_S = 5.0
+PROBLEMS_SHOWN = 10
+UNSYNCED = "the clock is not synchronised"
 OK, FAILED = 0, 1
 
 
@@ -63,14 +68,20 @@ async def run(site_path: Path) -> int:
     """
     site = load_site(site_path)
     logs.configure(site.gateway.log_level, site.gateway.log_format)
+    started = False
     try:
         async with contextlib.AsyncExitStack() as stack:
             daemon = await Daemon.open(site, stack)
+            started = True
             return await daemon.serve()
-    except (JournalError, SocketInUse, ProgramError, OSError) as error:
-        log.critical("not_started", error=str(error), kind=type(error).__name__)
+    except (JournalError, SocketInUse, ProgramError, StartError, OSError) as error:
+        log.critical("failed" if started else "not_started", error=str(error), kind=type(error).__name__)
         print(f"gridlatch: {error}", file=sys.stderr)
         return FAILED
+
+
+class StartError(Exception):
+    """The daemon can't start with what it found; the text says why. Nothing was started."""
 
 
 @dataclass(slots=True)
@@ -98,7 +109,9 @@ class Daemon:
         self.warnings: list[str] = []
         self.reconciled = asyncio.Event()
         self._stop = asyncio.Event()
-        self._exit_code = OK
+        self._failed = ""
+        self._reload_refused = ""
+        self._reloading = asyncio.Lock()
         self._clock_alarm = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -106,14 +119,17 @@ class Daemon:
     async def open(cls, site: Site, stack: contextlib.AsyncExitStack) -> Daemon:
         """Open the journal and recover; nothing moves yet.
 
-        Errors: JournalError, ProgramError, OSError.
+        Errors: JournalError, ProgramError, StartError, OSError.
         """
         state_dir = site.gateway.state_dir
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         journal = await Journal.open(state_dir / "journal.db")
         stack.push_async_callback(journal.close)
         clock = _clock_of(site, journal.head())
-        driver = ModbusDriver(site.devices, site.feeders, site.measurements)
+        try:
+            driver = ModbusDriver(site.devices, site.feeders, site.measurements)
+        except ValueError as error:
+            raise StartError(f"the driver refuses the list of points: {error}") from error
         gate = OutputGate("starting: the field has not been read yet")
         field = Field(driver, site, clock, gate)
         registry = Registry()
@@ -122,10 +138,13 @@ class Daemon:
         if offered:
             log.info("programs_loaded", programs=offered)
         engine = Engine(journal, registry, clock, site.gateway.max_turns_pending)
-        await engine.recover()
+        try:
+            await engine.recover()
+            raw = engine.client.read_entity_raw(transformer_id(site))
+            armed = raw is not None and msgspec.json.decode(raw, type=Transformer).armed
+        except msgspec.MsgspecError as error:
+            raise StartError(f"the journal holds what this version can't read: {error}") from error
         trend = TrendStore(state_dir)
-        raw = engine.client.read_entity_raw(transformer_id(site))
-        armed = raw is not None and b'"armed":true' in bytes(raw)
         parts = Parts(
             journal,
             engine,
@@ -144,11 +163,12 @@ class Daemon:
         parts = self.parts
         self._handle_signals()
         parts.engine.start()
-        self._record("started", version=__version__, config_sha256=self.site.sha256, site=self.site.name)
-        await parts.driver.start(parts.observer)
-        operations = Operations(parts.engine, parts.field, parts.watch, parts.clock, self._health())
         try:
-            async with ControlServer(self.site.gateway.socket, self.site.gateway.socket_mode, operations.handlers()):
+            self._record("started", version=__version__, config_sha256=self.site.sha256, site=self.site.name)
+            operations = Operations(parts.engine, parts.field, parts.watch, parts.clock, self._health())
+            gateway = self.site.gateway
+            async with ControlServer(gateway.socket, gateway.socket_mode, operations.handlers()):
+                await parts.driver.start(parts.observer)
                 self._spawn(self._bring_up(), "bring-up")
                 self._spawn(self._watchdog().run(), "watchdog")
                 self._spawn(self._watch_clock(), "clock")
@@ -158,28 +178,32 @@ class Daemon:
             await self._shut_down()
 
     async def _until_end(self) -> int:
+        """Wait for a reason to end, and hold the outputs at once; the exit code."""
+        parts = self.parts
         stop = asyncio.ensure_future(self._stop.wait())
-        failed = asyncio.ensure_future(self.parts.engine.wait_stopped())
-        done, _ = await asyncio.wait({stop, failed}, return_when=asyncio.FIRST_COMPLETED)
+        failed = asyncio.ensure_future(parts.engine.wait_stopped())
+        await asyncio.wait({stop, failed}, return_when=asyncio.FIRST_COMPLETED)
         for waiting in (stop, failed):
             waiting.cancel()
-        if failed in done and self.parts.engine.failure is not None:
-            self.parts.gate.hold("the journal failed")
-            self.notifier.status(f"stopping: the journal failed: {self.parts.engine.failure}")
-            print(f"gridlatch: the journal failed, outputs are held: {self.parts.engine.failure}", file=sys.stderr)
-            return FAILED
-        return self._exit_code
+        if parts.engine.failure is not None:
+            self._failed = f"the journal failed: {parts.engine.failure}"
+        parts.gate.hold(self._failed or "the gateway is stopping")
+        self.notifier.stopping(self._failed or "draining")
+        if not self._failed:
+            return OK
+        print(f"gridlatch: outputs are held: {self._failed}", file=sys.stderr)
+        return FAILED
 
     async def _shut_down(self) -> None:
         parts = self.parts
-        self.notifier.stopping("draining")
-        parts.gate.hold("the gateway is stopping")
+        parts.gate.hold(self._failed or "the gateway is stopping")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if parts.engine.failure is None:
-            self._record("stopping")
-        await parts.engine.stop(DRAIN_S)
+            self._record("stopping", why=self._failed)
+        # Without a journal nothing that ends now can be kept: the next start reads it back.
+        await parts.engine.stop(DRAIN_S if parts.engine.failure is None else 0.0)
         await parts.driver.stop()
         head = parts.journal.head()
         log.info("stopped", journal_batch=head.batch, journal_hash=head.hash_hex)
@@ -194,23 +218,23 @@ class Daemon:
         found = reconcile(self._known(), readings)
         in_procedure = self._in_procedure()
         log.info("reconciled", sentence=found.sentence, in_procedure=in_procedure)
+        self._record("reconciled", sentence=found.sentence, in_procedure=in_procedure)
+        await load_mode(parts.field, parts.engine.client)
+        # A hold outlives restarts; it is on disk before the entities hear of what moved, for after that all looks clean.
+        held = committed_station(parts.engine, parts.field).held
+        if not held and not may_continue(self.site.shedding.after_restart, found, in_procedure):
+            held = self._why_held(found)
+            await parts.engine.client.signal_entity(substation_id(self.site), "hold", {"reason": held})
         parts.observer.mark(parts.field.feeders)
         parts.observer.round()
         self._spawn(parts.observer.run(), "observer")
-        self._record("reconciled", sentence=found.sentence, in_procedure=in_procedure)
-        await load_mode(parts.field, parts.engine.client)
-        if not may_continue(self.site.shedding.after_restart, found, in_procedure):
-            why = self._why_held(found)
-            parts.gate.hold(why)
-            await parts.engine.client.signal_entity(substation_id(self.site), "hold", {"reason": why})
-            log.warning("outputs_held", why=why)
-        elif self._must_wait_for_time():
-            parts.gate.hold("the clock is not synchronised")
-            self._spawn(self._release_when_synchronized(), "time")
-        else:
-            parts.gate.release()
         self._spawn(parts.watch.run(), "watch")
         self.reconciled.set()
+        if held:
+            parts.gate.hold(held)
+            log.warning("outputs_held", why=held)
+        else:
+            self._open_gate()
         self.notifier.ready(f"{self.site.name}: {found.sentence}")
         log.info("ready", mode=parts.field.mode.value, held=parts.gate.held, feeders=len(parts.field.feeders))
 
@@ -232,12 +256,21 @@ class Daemon:
         """Commands are bounded in time, so they need a clock that somebody disciplines, where the site says so."""
         return self.site.gateway.require_time_sync and synchronized() is not True
 
-    async def _release_when_synchronized(self) -> None:
-        log.warning("clock_unsynced", consequence="outputs are held")
+    def _open_gate(self) -> None:
+        """Let outputs go, or as soon as the clock is synchronised."""
+        if self._must_wait_for_time():
+            self.parts.gate.hold(UNSYNCED)
+            log.warning("clock_unsynced", consequence="outputs are held")
+            self._spawn(self._open_when_synchronized(), "time")
+        else:
+            self.parts.gate.release()
+
+    async def _open_when_synchronized(self) -> None:
         while self._must_wait_for_time():  # noqa: ASYNC110 - the kernel tells nobody when it is so
             await asyncio.sleep(CLOCK_CHECK_S)
         log.info("clock_synced")
-        self.parts.gate.release()
+        if self.parts.gate.reason == UNSYNCED:  # what holds it for another reason stays
+            self.parts.gate.release()
 
     # While it runs
 
@@ -260,7 +293,6 @@ class Daemon:
 
     def _watchdog(self) -> Watchdog:
         parts = self.parts
-        seen = {"ticks": -1}
 
         async def journal() -> str | None:
             await parts.journal.probe()
@@ -269,9 +301,8 @@ class Daemon:
         async def watch() -> str | None:
             if not self.reconciled.is_set():
                 return None
-            stuck = parts.watch.ticks == seen["ticks"]
-            seen["ticks"] = parts.watch.ticks
-            return "the load is not being watched" if stuck else None
+            late_s = asyncio.get_running_loop().time() - parts.watch.looked_at
+            return f"nobody has looked at the load for {late_s:.1f} s" if late_s > WATCH_LATE_S else None
 
         async def engine() -> str | None:
             await parts.engine.on_disk()
@@ -318,13 +349,29 @@ class Daemon:
             synchronized,
             verify,
             report,
+            self._why_not_released,
             self._release,
-            self.warnings,
+            lambda: [*self.warnings, *([self._reload_refused] if self._reload_refused else [])],
         )
 
-    def _release(self, who: str) -> None:
-        self.parts.gate.release()
+    def _why_not_released(self) -> str:
+        """Why nobody can release the outputs now; empty when an operator can."""
+        if self.parts.engine.failure is not None:
+            return "the journal failed: outputs stay held until the gateway starts again"
+        if self._stop.is_set():
+            return "the gateway is stopping: outputs stay held"
+        return "" if self.reconciled.is_set() else "the field has not been read yet: wait until the gateway is ready"
+
+    def _release(self, who: str) -> str:
+        """An operator lets outputs go; what became of it, in words."""
+        if why := self._why_not_released():
+            return f"the hold is over, but {why}"
         log.warning("outputs_released", by=who)
+        if not self.parts.gate.held:
+            return "outputs are released"
+        if self.parts.gate.reason != UNSYNCED:
+            self._open_gate()
+        return f"the hold is over, but {UNSYNCED}" if self.parts.gate.held else "outputs are released"
 
     def _record(self, event: str, **details: Json) -> None:
         future = self.parts.engine.record("", "gateway", {"event": event, "pid": os.getpid(), **details})
@@ -337,35 +384,51 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._reload(), "reload"))
         loop.set_exception_handler(self._defect)
 
     def _defect(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """An exception that nobody awaited is a defect: hold outputs, say it, end; the service manager starts again."""
+        """An exception that nobody awaited is a defect."""
         error = context.get("exception")
         log.critical("defect", message=context.get("message"), error=str(error), exc_info=error)
         if error is not None:
-            self.parts.gate.hold(f"defect: {error}")
-            self._exit_code = FAILED
-            self._stop.set()
+            self._give_up(f"defect: {error}")
 
-    def _reload(self) -> None:
+    def _give_up(self, why: str) -> None:
+        """Hold outputs and end: the daemon must not limp; the service manager starts it again."""
+        self._failed = self._failed or why
+        self.parts.gate.hold(why)
+        self._stop.set()
+
+    async def _reload(self) -> None:
         """Re-read the configuration; what can't be changed at run time stays as it is, and is named."""
-        self.notifier.reloading()
-        try:
-            new = load_site(self.site.path)
-        except ConfigErrors as errors:
-            log.error("reload_refused", problems=str(errors))
-        else:
-            waiting = restart_needed(self.site, new)
-            if waiting:
-                log.error("reload_needs_restart", changes=waiting)
+        await self.reconciled.wait()
+        async with self._reloading:
+            self.notifier.reloading()
+            try:
+                new = await asyncio.to_thread(load_site, self.site.path)  # 12,000 rows take longer than a poll may wait
+            except ConfigErrors as errors:
+                self._refuse_reload([str(one) for one in errors.problems])
             else:
-                self._use(new)
-        self.notifier.ready(f"{self.site.name}: configuration {self.site.sha256[:12]}")
+                waiting = restart_needed(self.site, new)
+                if waiting:
+                    self._refuse_reload([f"{change}: needs a restart" for change in waiting])
+                else:
+                    self._use(new)
+            told = self._reload_refused or "the configuration was read again"
+            self.notifier.ready(f"{self.site.name}: configuration {self.site.sha256[:12]}; {told}")
+
+    def _refuse_reload(self, problems: list[str]) -> None:
+        shown = problems[:PROBLEMS_SHOWN]
+        self._reload_refused = f"the changed configuration is not in use: {'; '.join(shown)}"
+        if len(problems) > len(shown):
+            self._reload_refused += f" and {len(problems) - len(shown)} more"
+        log.error("reload_refused", problems=shown, number=len(problems))
+        self._record("reload_refused", problems=shown, number=len(problems))
 
     def _use(self, new: Site) -> None:
         old, self.site = self.site, new
+        self._reload_refused = ""
         self.parts.field.use(new)
         logs.set_level(new.gateway.log_level)
         self._record("reloaded", config_sha256=new.sha256, before=old.sha256)
@@ -377,16 +440,14 @@ class Daemon:
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """None of these tasks ends by itself, save bring-up: anything else is a defect, and the daemon must not limp."""
+        """A task that fails is a defect, and the daemon must not limp: it ends, and says so by its exit code."""
         self._tasks.discard(task)
         if task.cancelled():
             return
         error = task.exception()
         if error is not None:
             log.critical("task_failed", task=task.get_name(), error=str(error), exc_info=error)
-            self.parts.gate.hold(f"{task.get_name()} failed: {error}")
-            self._exit_code = FAILED
-            self._stop.set()
+            self._give_up(f"{task.get_name()} failed: {error}")
 
 
 def _clock_of(site: Site, head: Head) -> SystemClock:

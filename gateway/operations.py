@@ -8,14 +8,16 @@ user of the connection (from the kernel) and the name that this person gave.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 
 import msgspec
 
+from config.models import Mode
 from gateway import __version__
 from gateway.clock import SystemClock, from_us, iso
 from gateway.control import Code, ControlError, Handler, JsonValue
@@ -33,6 +35,7 @@ from gateway.durable import (
 )
 from gateway.durable.codec import Json
 from gateway.durable.instances import Orchestration
+from gateway.shedding.activities import load_mode
 from gateway.shedding.breaker_model import Breaker, Phase
 from gateway.shedding.conduct import EVENT
 from gateway.shedding.entities import breaker_id, substation_id
@@ -46,6 +49,10 @@ from gateway.watch import Watch
 from protocols.base import LinkState
 
 PAGE_AT_MOST = 20_000
+TEXT_AT_MOST = 400
+"""Characters of a reason, an actor, a name."""
+WAIT_AT_MOST_S = 300.0
+EXPIRY_AT_MOST_S = 7 * 86_400.0
 
 
 @dataclass(slots=True)
@@ -59,8 +66,9 @@ class Health:
     synchronized: Callable[[], bool | None]
     verify: Callable[[], Awaitable[dict[str, Json]]]
     report: Callable[[list[Proof]], Awaitable[str]]
-    release: Callable[[str], None]
-    warnings: list[str] = field(default_factory=list)
+    why_not_released: Callable[[], str]
+    release: Callable[[str], str]
+    warnings: Callable[[], list[str]]
 
 
 class Operations:
@@ -152,7 +160,7 @@ class Operations:
             "started": iso(self._health.started_us),
             "pid": os.getpid(),
             "config_sha256": site.sha256,
-            "warnings": [*site.warnings, *self._health.warnings],
+            "warnings": [*site.warnings, *self._health.warnings()],
         }
 
     def _station(self) -> Substation:
@@ -211,10 +219,10 @@ class Operations:
             raise ControlError(Code.BAD_REQUEST, f"unknown status {wanted!r}; write one of {known}") from None
         found = await self._client.get_status_by(
             runtime_status=statuses,
-            name=args.get("name"),
-            prefix=args.get("prefix"),
+            name=_optional(args, "name"),
+            prefix=_optional(args, "prefix"),
             limit=limit,
-            after=args.get("after"),
+            after=_optional(args, "after"),
         )
         return {
             "instances": [_instance(one) for one in found],
@@ -237,25 +245,24 @@ class Operations:
 
     async def instances_start(self, args: dict[str, Json]) -> Json:
         """Start an orchestration."""
-        name = _text(args, "name")
-        instance = await self._client.start_new(name, args.get("instance"), args.get("input"))
-        await self._audit(args, "instances.start", instance=instance, name=name)
+        name, wanted = _text(args, "name"), _optional(args, "instance")
+        instance = uuid.uuid4().hex if wanted is None else wanted
+        async with self._audited(args, "instances.start", instance=instance, name=name):
+            await self._client.start_new(name, instance, args.get("input"))
         return {"instance": instance}
 
     async def instances_raise(self, args: dict[str, Json]) -> Json:
         """Raise an event."""
         instance, event = _text(args, "instance"), _text(args, "event")
-        audit = self._audit(args, "instances.raise", instance=instance, event=event)
-        await self._client.raise_event(instance, event, args.get("data"), raised_by=_who(args))
-        await audit
+        async with self._audited(args, "instances.raise", instance=instance, event=event):
+            await self._client.raise_event(instance, event, args.get("data"), raised_by=_who(args))
         return {"accepted": True}
 
     async def instances_terminate(self, args: dict[str, Json]) -> Json:
         """End an orchestration from outside; the substation is told when it had the station."""
         instance, reason = _text(args, "instance"), _text(args, "reason")
-        audit = self._audit(args, "instances.terminate", instance=instance, reason=reason)
-        await self._client.terminate(instance, reason, raised_by=_who(args))
-        await audit
+        async with self._audited(args, "instances.terminate", instance=instance, reason=reason):
+            await self._client.terminate(instance, reason, raised_by=_who(args))
         ended = {"instance": instance, "result": {"status": "terminated", "reason": reason}}
         await self._client.signal_entity(substation_id(self._field.site), "finished", ended)
         return {"accepted": True}
@@ -263,7 +270,7 @@ class Operations:
     async def override(self, args: dict[str, Json]) -> Json:
         """Tell the running procedure what an operator decides."""
         station = self._station()
-        instance = args.get("instance") or (station.running.instance if station.running else None)
+        instance = _optional(args, "instance") or (station.running.instance if station.running else None)
         if instance is None:
             raise ControlError(Code.REFUSED, "no procedure runs, so there is nothing to override")
         data: dict[str, Json] = {
@@ -272,47 +279,54 @@ class Operations:
             "reason": _text(args, "reason"),
         }
         if args.get("feeder"):
-            data["feeders"] = [_text(args, "feeder")]
-            if data["feeders"][0] not in self._field.feeders:
-                raise ControlError(Code.NOT_FOUND, f"this site has no feeder {data['feeders'][0]!r}")
+            data["feeders"] = [self._feeder(args)]
         now_us = self._engine.now_us()
         if args.get("expires_s") is not None:
-            data["expires"] = (from_us(now_us) + timedelta(seconds=float(args["expires_s"]))).isoformat()
+            expires_s = _number(args, "expires_s", 0.0, 0.0, EXPIRY_AT_MOST_S)
+            data["expires"] = (from_us(now_us) + timedelta(seconds=expires_s)).isoformat()
         try:
             check(data, now_us)
         except OverrideError as error:
             raise ControlError(Code.BAD_REQUEST, str(error)) from None
-        audit = self._audit(args, "override", instance=instance, **data)
-        await self._client.raise_event(str(instance), EVENT, data, raised_by=_who(args))
-        await audit
+        async with self._audited(args, "override", instance=instance, **data):
+            await self._client.raise_event(instance, EVENT, data, raised_by=_who(args))
         detail = f"{data['decision']} was given to {instance}; its status tells which step takes it"
         return {"accepted": True, "instance": instance, "detail": detail}
 
     async def mode(self, args: dict[str, Json]) -> Json:
         """Monitor or armed."""
-        wanted = _text(args, "mode")
-        told = {"mode": wanted, "actor": _who(args), "reason": _text(args, "reason")}
-        answer = await self._client.call_entity(substation_id(self._field.site), "set_mode", told, operator=True)
-        await self._audit(args, "mode", **told)
-        return {"mode": answer["mode"], "detail": f"mode is {answer['mode']}"}
+        wanted, reason = _text(args, "mode"), _text(args, "reason")
+        if wanted not in tuple(Mode):
+            raise ControlError(Code.BAD_REQUEST, f"unknown mode {wanted[:60]!r}; write one of {', '.join(Mode)}")
+        told = {"mode": wanted, "actor": _who(args), "reason": reason}
+        async with self._audited(args, "mode", mode=wanted, reason=reason):
+            await self._client.call_entity(substation_id(self._field.site), "set_mode", told, operator=True)
+            # Who is told "monitor" relies on it: from here on no write leaves.
+            mode = await load_mode(self._field, self._client)
+        return {"mode": mode.value, "detail": f"mode is {mode.value}"}
 
     async def release(self, args: dict[str, Json]) -> Json:
         """Let outputs go after a hold."""
         reason = _text(args, "reason")
-        if self._engine.failure is not None:
-            raise ControlError(Code.REFUSED, "the journal failed: outputs stay held until the gateway restarts")
+        if why := self._health.why_not_released():
+            raise ControlError(Code.REFUSED, why)
         told = {"actor": _who(args), "reason": reason}
-        await self._client.call_entity(substation_id(self._field.site), "release", told, operator=True)
-        await self._audit(args, "release", reason=reason)
-        self._health.release(_who(args))
-        return {"detail": "outputs are released"}
+        async with self._audited(args, "release", reason=reason):
+            await self._client.call_entity(substation_id(self._field.site), "release", told, operator=True)
+        return {"detail": self._health.release(_who(args))}
 
     # Breakers
 
     async def breakers_list(self, args: dict[str, Json]) -> Json:
         """A page of breakers, in the order of the point list."""
         limit = _limit(args, 100)
-        after, prefix = args.get("after"), args.get("prefix") or ""
+        after, prefix = _optional(args, "after"), _optional(args, "prefix") or ""
+        wanted = {key: _optional(args, key) for key in ("position", "tier", "outcome")}
+        if after is not None and after not in self._field.feeders:
+            raise ControlError(Code.NOT_FOUND, f"this site has no feeder {after!r}")
+        if wanted["tier"] is not None and wanted["tier"] not in self._field.tiers:
+            known = ", ".join(sorted(self._field.tiers))
+            raise ControlError(Code.NOT_FOUND, f"this site has no tier {wanted['tier']!r}; it has {known}")
         passed = after is None
         found: list[dict[str, Json]] = []
         for name in self._field.feeders:
@@ -322,7 +336,7 @@ class Operations:
             if not name.startswith(prefix):
                 continue
             shown = self._breaker(name)
-            if all(args.get(key) in (None, shown[key]) for key in ("position", "tier", "outcome")):
+            if all(word in (None, shown[key]) for key, word in wanted.items()):
                 found.append(shown)
                 if len(found) == limit:
                     break
@@ -375,7 +389,7 @@ class Operations:
             "local": reading.local,
             "blocked": state.blocked is not None,
             "outcome": outcome,
-            "power_kw": reading.power_kw,
+            "power_kw": None if reading.power_kw is None else round(reading.power_kw, 3),
             "op_count": reading.op_count,
             "device": feeder.device,
             "intents": state.intents,
@@ -384,12 +398,12 @@ class Operations:
     def _switch(self, operation: str) -> Callable[[dict[str, Json]], Awaitable[Json]]:
         async def switch(args: dict[str, Json]) -> Json:
             name, reason = self._feeder(args), _text(args, "reason")
+            wait_s = _number(args, "wait_s", 30.0, 0.1, WAIT_AT_MOST_S)
             request = f"operator/{uuid.uuid4().hex}"  # stands in the audit record and in the breaker's state
-            await self._audit(args, f"breakers.{operation}", feeder=name, reason=reason, request_id=request)
             message = {"request_id": request, "actor": _who(args), "reason": reason, "force": bool(args.get("force"))}
-            wait_s = float(args.get("wait_s") or 30.0)
+            asked = self._audited(args, f"breakers.{operation}", feeder=name, reason=reason, request_id=request)
             try:
-                async with asyncio.timeout(wait_s):
+                async with asked, asyncio.timeout(wait_s):
                     told = await self._client.call_entity(breaker_id(name), operation, message, operator=True)
             except TimeoutError:
                 detail = f"no outcome within {wait_s:g} s; the breaker's status tells how it ends"
@@ -403,8 +417,8 @@ class Operations:
         async def note(args: dict[str, Json]) -> Json:
             name, reason = self._feeder(args), _text(args, "reason")
             told = {"actor": _who(args), "reason": reason}
-            await self._audit(args, f"breakers.{operation}", feeder=name, reason=reason)
-            await self._client.call_entity(breaker_id(name), operation, told, operator=True)
+            async with self._audited(args, f"breakers.{operation}", feeder=name, reason=reason):
+                await self._client.call_entity(breaker_id(name), operation, told, operator=True)
             blocked = operation == "block"
             words = "blocked: nobody can operate it remotely" if blocked else "not blocked any more"
             return {"feeder": name, "blocked": blocked, "detail": f"{name} is {words}"}
@@ -421,9 +435,21 @@ class Operations:
         """Check the whole hash chain of the journal."""
         return await self._health.verify()
 
-    def _audit(self, args: dict[str, Json], op: str, **what: Json) -> asyncio.Future[None]:
-        peer = args.get("_peer") or {}
-        return self._engine.record("", "audit", {"op": op, "actor": _who(args), "peer": peer, **what})
+    @contextlib.asynccontextmanager
+    async def _audited(self, args: dict[str, Json], op: str, **what: Json) -> AsyncIterator[None]:
+        """Record who asks for what ahead of it, and the reason where it is refused; on disk before the answer."""
+        record = {"op": op, "actor": _who(args), "peer": args.get("_peer") or {}, **what}
+        asked = self._engine.record("", "audit", record)
+        try:
+            yield
+        except _REFUSALS as error:
+            self._engine.record("", "audit_refused", {**record, "refused": str(error)[:TEXT_AT_MOST]})
+            raise
+        finally:
+            await asyncio.wait([asked])
+            lost = asked.exception()
+        if lost is not None:
+            raise lost
 
 
 def committed_station(engine: Engine, field: Field) -> Substation:
@@ -449,6 +475,9 @@ _CODES: tuple[tuple[type[Exception], Code], ...] = (
 )
 
 
+_REFUSALS: tuple[type[Exception], ...] = (ControlError, *(kind for kind, _ in _CODES), ValueError)
+
+
 def _guarded(operation: Callable[[dict[str, Json]], Awaitable[Json]]) -> Handler:
     """Turn the engine's errors into the control socket's codes."""
 
@@ -471,12 +500,25 @@ def _text(args: dict[str, Json], key: str) -> str:
     value = args.get(key)
     if not isinstance(value, str) or not value.strip():
         raise ControlError(Code.BAD_REQUEST, f"{key} is missing: give a text that is not empty")
+    if len(value) > TEXT_AT_MOST:
+        raise ControlError(Code.BAD_REQUEST, f"{key} has {len(value)} characters; {TEXT_AT_MOST} is the limit")
     return value
+
+
+def _optional(args: dict[str, Json], key: str) -> str | None:
+    return None if args.get(key) is None else _text(args, key)
+
+
+def _number(args: dict[str, Json], key: str, default: float, least: float, most: float) -> float:
+    value = args.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise ControlError(Code.BAD_REQUEST, f"{key} must be a number of seconds from {least:g} to {most:g}")
+    return float(value)
 
 
 def _limit(args: dict[str, Json], default: int) -> int:
     value = args.get("limit", default)
-    if not isinstance(value, int) or not 1 <= value <= PAGE_AT_MOST:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= PAGE_AT_MOST:
         raise ControlError(Code.BAD_REQUEST, f"limit must be a whole number from 1 to {PAGE_AT_MOST}")
     return value
 
@@ -485,8 +527,8 @@ def _who(args: dict[str, Json]) -> str:
     """Who acts: the name that was given, and the user of the connection where that is another one."""
     peer = args.get("_peer")
     user = peer.get("user", "") if isinstance(peer, dict) else ""
-    actor = args.get("actor")
-    if not isinstance(actor, str) or not actor:
+    actor = _optional(args, "actor")
+    if actor is None:
         return str(user) or "unknown"
     return actor if not user or actor == user else f"{actor} ({user})"
 

@@ -1,4 +1,8 @@
-"""A site's own procedures: Python modules that its configuration names, registered beside the stock ones."""
+"""A site's own procedures: Python modules that its configuration names, registered beside the stock ones.
+
+What must stay true: a module that can't be used keeps the daemon from starting, with one sentence that names it; it is
+never left out in silence. A crash here: nothing has been started yet.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from gateway.durable import DurableError, Registry
+from gateway.durable import Registry
 
 
 class ProgramError(Exception):
@@ -25,11 +29,17 @@ def load_programs(registry: Registry, names: tuple[str, ...], site_folder: Path)
     for name in names:
         try:
             module = _load(name, site_folder)
-            offered[name] = registry.add_module(module)
-        except (DurableError, TypeError, OSError) as error:
-            raise ProgramError(f"the program {name} can't be registered: {error}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a site's own code may raise whatever it likes
             raise ProgramError(f"the program {name} can't be imported: {type(error).__name__}: {error}") from error
+        try:
+            offered[name] = registry.add_module(module)
+        except Exception as error:  # its own register() may raise whatever it likes
+            raise ProgramError(f"the program {name} can't be registered: {error}") from error
+        if not offered[name] and not callable(getattr(module, "register", None)):
+            raise ProgramError(
+                f"the program {name} offers nothing: an orchestrator is a generator function with the one argument "
+                "context, or marked by @orchestrator; activities and entities are marked by @activity and @entity"
+            )
     return offered
 
 
@@ -37,7 +47,8 @@ def _load(name: str, site_folder: Path) -> ModuleType:
     if not name.endswith(".py"):
         return importlib.import_module(name)
     path = site_folder / name
-    spec = importlib.util.spec_from_file_location(f"site_{path.stem}", path)
+    unique = "".join(letter if letter.isalnum() else "_" for letter in name.removesuffix(".py"))
+    spec = importlib.util.spec_from_file_location(f"site_{unique}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     module = importlib.util.module_from_spec(spec)

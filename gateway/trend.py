@@ -31,6 +31,7 @@ class TrendStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._whole = False  # nobody knows how the file ends that an earlier process left
         self.lost = 0
 
     @property
@@ -42,13 +43,17 @@ class TrendStore:
         """Write one line."""
         load = "" if sample.load_kw is None else f"{sample.load_kw:.1f}"
         line = f"{sample.time_us},{load},{sample.capacity_kw:.1f},{sample.shed_kw:.1f},{sample.open_breakers}\n"
+        if not self._whole:
+            line = "\n" + line  # what a crash or a full disk cut short must not swallow this one
         try:
             with self.path.open("a", encoding="ascii") as file:
                 file.write(line)
                 full = file.tell() > MAX_BYTES
+            self._whole = True
             if full:
                 self._rotate()
         except OSError:
+            self._whole = False
             self.lost += 1
 
     def _rotate(self) -> None:
@@ -65,7 +70,10 @@ class TrendStore:
         found: list[TrendSample] = []
         names = [f"trend.{number}.csv" for number in range(KEEP - 1, 0, -1)] + ["trend.csv"]
         for name in names:
-            with contextlib.suppress(FileNotFoundError), (self._folder / name).open(encoding="ascii") as file:
+            with (
+                contextlib.suppress(FileNotFoundError),
+                (self._folder / name).open(encoding="ascii", errors="replace") as file,
+            ):
                 for line in file:
                     sample = _parse(line)
                     if sample is not None and from_us <= sample.time_us <= to_us:

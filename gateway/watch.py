@@ -13,10 +13,11 @@ import structlog
 
 from gateway.durable import Engine, LimitExceededError
 from gateway.durable.instances import EntityInstance
-from gateway.shedding.breaker_model import Breaker, Observation, Phase
+from gateway.shedding.breaker_model import Breaker, Observation, Phase, Result
 from gateway.shedding.entities import breaker_id, substation_id, transformer_id
 from gateway.shedding.field import Field
 from gateway.shedding.measuring import LoadWatch, read_load
+from gateway.shedding.substation import Loading
 from gateway.trend import TrendSample, TrendStore
 from protocols.base import BreakerReading, LinkState, LinkStatus, Position
 
@@ -26,6 +27,8 @@ OBSERVE_S = 0.25
 LOOK_S = 1.0
 EVALUATE_EVERY = 30
 OBSERVATIONS_A_ROUND = 2_000
+ALARMS_A_LOOK = 20
+"""Breakers that are named in the log in one look; the others are counted in one line."""
 
 
 def breaker_now(engine: Engine, feeder: str) -> Breaker | None:
@@ -115,6 +118,9 @@ class Watch:
         self.load = LoadWatch(field, armed)
         self.picture = Picture()
         self.ticks = 0
+        self.looked_at = asyncio.get_running_loop().time()
+        self._untold: Loading | None = None
+        self._alarmed: dict[str, str] = {}
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -125,13 +131,12 @@ class Watch:
     def look(self) -> None:
         """One look."""
         self.ticks += 1
-        client = self._engine.client
+        self.looked_at = asyncio.get_running_loop().time()
         changed = self.load.look()
         if changed is not None:
             log.info("transformer", armed=changed.armed, measured=changed.measured, load_pct=changed.load_pct)
-            client.post_to_entity(transformer_id(self._field.site), "observe", changed)
-        if self.ticks % EVALUATE_EVERY == 0:
-            client.post_to_entity(substation_id(self._field.site), "evaluate", None)
+            self._untold = changed
+        self._tell()
         self._look_at_breakers()
         load = read_load(self._field)
         self._trend.append(
@@ -144,11 +149,24 @@ class Watch:
             )
         )
 
+    def _tell(self) -> None:
+        """Tell the entities; when their mailboxes are full, the next look tells them."""
+        client, site = self._engine.client, self._field.site
+        try:
+            if self._untold is not None:
+                client.post_to_entity(transformer_id(site), "observe", self._untold)
+                self._untold = None
+            if self.ticks % EVALUATE_EVERY == 0:
+                client.post_to_entity(substation_id(site), "evaluate", None)
+        except LimitExceededError as error:
+            log.error("not_told", why=str(error))
+
     def _look_at_breakers(self) -> None:
         counts = dict.fromkeys(
             ("total", "open", "closed", "intermediate", "bad", "unknown", "failed", "unresolved", "blocked", "local"), 0
         )
         shed_kw = 0.0
+        troubled: dict[str, str] = {}
         for feeder in self._field.feeders:
             state = breaker_now(self._engine, feeder)
             counts["total"] += 1
@@ -158,14 +176,26 @@ class Watch:
             counts[state.position.value] += 1
             if state.shed is not None and state.position is Position.OPEN:
                 shed_kw += state.shed.kw
+            last = state.last
             if state.phase in (Phase.RESOLVING, Phase.UNRESOLVED):
                 counts["unresolved"] += 1
-            if state.recent and state.recent[-1].result.value == "failed":
+            elif last is not None and last.result is Result.FAILED:
                 counts["failed"] += 1
+                troubled[feeder] = f"{last.request_id}: {last.detail}"
             if state.blocked is not None:
                 counts["blocked"] += 1
             if state.local:
                 counts["local"] += 1
+        self._alarm(troubled)
         self.picture.counts = counts
         self.picture.shed_kw = shed_kw
         self.picture.open = counts["open"]
+
+    def _alarm(self, failed: dict[str, str]) -> None:
+        """Say each failed command once; after a restart those that still stand are said again."""
+        new = [feeder for feeder, what in failed.items() if self._alarmed.get(feeder) != what]
+        self._alarmed = failed
+        for feeder in new[:ALARMS_A_LOOK]:
+            log.error("breaker_failed", feeder=feeder, what=failed[feeder])
+        if len(new) > ALARMS_A_LOOK:
+            log.error("breakers_failed", more=len(new) - ALARMS_A_LOOK)
