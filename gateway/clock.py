@@ -15,7 +15,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +38,11 @@ def from_us(time_us: int) -> datetime:
 def iso(time_us: int) -> str:
     """RFC 3339 text of an engine time, in UTC with milliseconds."""
     return from_us(time_us).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def local_zone() -> tzinfo:
+    """The machine's own time zone, with the offset that holds now: for reports that people read."""
+    return datetime.now().astimezone().tzinfo or UTC
 
 
 class Clock(Protocol):

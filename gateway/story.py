@@ -11,12 +11,13 @@ import asyncio
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from typing import Protocol
 
 import msgspec
 
 from gateway import __version__
+from gateway.clock import local_zone
 from gateway.durable import history as h
 from gateway.durable.codec import Json, unpack
 from gateway.durable.identity import EntityId
@@ -128,8 +129,8 @@ async def tell_story(
 def _zone(field: Field) -> tzinfo:
     """The zone in which people here read times: that of a simulated site's clock, else the machine's."""
     simulated = field.site.gateway.simulated_clock
-    zone = simulated.origin.tzinfo if simulated is not None else datetime.now(UTC).astimezone().tzinfo
-    return zone or UTC
+    zone = None if simulated is None else simulated.origin.tzinfo
+    return zone or local_zone()
 
 
 def _summary(station: Substation, found: Found) -> str:
