@@ -170,7 +170,8 @@ class Shedding:
 
     cooldown_s: wait after a tier before the next. target_pct: shed until the predicted loading is at most this.
     block_size: feeders operated in one step. command_deadline_s: a command older than this is never executed.
-    max_operations_per_hour: of one breaker. retry_failed: further attempts at a failed breaker. after_restart: policy.
+    max_operations_per_hour: of one breaker. late_move_s: a breaker that opens so soon after its opening failed has obeyed
+    late, and is closed again with the others. after_restart: policy.
     """
 
     mode: Mode
@@ -180,6 +181,7 @@ class Shedding:
     block_size: int = 400
     command_deadline_s: float = 120.0
     max_operations_per_hour: int = 6
+    late_move_s: float = 60.0
     min_off_s: float = 900.0
     max_sheds_per_hour: int = 6
     max_shed_s: float = 14400.0

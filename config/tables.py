@@ -66,6 +66,7 @@ SHEDDING: Mapping[str, Kind] = {
     "block_size": Number(1, 100_000, "feeders", whole=True),
     "command_deadline_s": SECONDS,
     "max_operations_per_hour": Number(1, 1000, "operations", whole=True),
+    "late_move_s": SECONDS,
     "min_off_s": SECONDS,
     "max_sheds_per_hour": Number(1, 1000, "sheds", whole=True),
     "max_shed_s": SECONDS,

@@ -170,7 +170,28 @@ def _note(step: _Step) -> None:
     if readable and seen.position is Position.CLOSED and state.shed is not None:
         outage_s = state.outage_s + (step.now_us - state.shed.since_us) / 1e6
         state = replace(state, shed=None, outage_s=outage_s)
+    if readable and seen.position is Position.OPEN:
+        late = late_opening(state, step.rules, step.now_us)
+        if late is not None:
+            shed = Shed(late.procedure, step.now_us, late.kw)
+            state = replace(state, shed=shed, last_shed_us=step.now_us)
     step.state = state
+
+
+def late_opening(state: Breaker, rules: Rules, now_us: int) -> Ended | None:
+    """The failed command of a procedure that this open breaker has obeyed late, None if that is not what happened.
+
+    A slow breaker must not be forgotten: what a procedure opened, it has to close. But a breaker that a person or its
+    protection opened must not be closed by a procedure. So all of this has to hold: the command failed just now, nothing
+    was asked for since, the breaker stands at remote, and its own counter (if it has one) counted one operation.
+    """
+    last = state.last
+    if state.command is not None or state.shed is not None or last is None or state.local:
+        return None
+    if last.target is not Position.OPEN or last.result is not Result.FAILED or not last.procedure:
+        return None
+    counted = state.op_count is None or last.op_count is None or state.op_count == last.op_count + 1
+    return last if counted and now_us - last.at_us <= rules.late_move_us else None
 
 
 def _answer_now(result: Result) -> Action:
@@ -222,6 +243,8 @@ def _end(result: Result, words: str = "") -> Action:
         ended = Ended(
             command.request_id, command.target, result, detail, command.actor, step.now_us, command.intent, resolved
         )
+        if result is Result.FAILED and not _nothing_left(step.message):
+            ended = replace(ended, procedure=command.procedure, kw=command.kw, op_count=command.op_count)
         _remember(step, ended)
         if command.tokens:
             step.effects.append(Answer(command.tokens, ended, step.state.position))
@@ -230,10 +253,14 @@ def _end(result: Result, words: str = "") -> Action:
     return act
 
 
+def _nothing_left(message: Message) -> bool:
+    """True when it is certain that no frame left for this command."""
+    return isinstance(message, CommandResult) and message.result is not None and not message.result.sent
+
+
 def _books(state: Breaker, command: Command, result: Result, step: _Step) -> Breaker:
     """Ledger of the shed, lock-out, operation times."""
-    message = step.message
-    if isinstance(message, CommandResult) and message.result is not None and not message.result.sent:
+    if _nothing_left(step.message):
         # No frame left: this intent neither wore the breaker nor shed anything, and says nothing of its health.
         return replace(state, operations=tuple(t for t in state.operations if t != command.intent_us))
     if command.target is Position.OPEN and result is Result.DONE and command.procedure:

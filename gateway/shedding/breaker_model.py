@@ -161,7 +161,11 @@ class Command(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Ended(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a request ended. resolved: it was unknown at first and a readback decided."""
+    """How a request ended. resolved: it was unknown at first and a readback decided.
+
+    procedure, kw, op_count: as in the command, kept where a frame left (or may have left) and the command failed: the
+    breaker may still move, late (see ``late_opening``).
+    """
 
     request_id: str
     target: Position
@@ -171,6 +175,9 @@ class Ended(msgspec.Struct, frozen=True, omit_defaults=True):
     at_us: int
     intent: int = 0
     resolved: bool = False
+    procedure: str = ""
+    kw: float = 0.0
+    op_count: int | None = None
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -225,7 +232,10 @@ class Breaker(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the site says of one breaker. sheddable: it has a tier and may be shed by a procedure."""
+    """What the site says of one breaker. sheddable: it has a tier and may be shed by a procedure.
+
+    late_move_us: so long after a failed opening a breaker that opens is taken to have obeyed late.
+    """
 
     critical: bool
     sheddable: bool
@@ -233,6 +243,7 @@ class Rules:
     command_deadline_us: int
     max_repeats: int = 1
     lock_out_after: int = 2
+    late_move_us: int = 60_000_000
 
 
 @dataclass(frozen=True, slots=True)

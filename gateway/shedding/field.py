@@ -14,7 +14,6 @@ from gateway.shedding.breaker_model import Rules
 from gateway.shedding.gate import Gate
 from protocols.base import Driver, Quality
 
-
 HELD_LOOK_S = 60.0
 
 
@@ -51,7 +50,12 @@ class Field:
         for feeder in site.feeders:
             key = (feeder.critical, feeder.sheddable and feeder.tier is not None)
             if key not in shared:
-                shared[key] = Rules(*key, shedding.max_operations_per_hour, deadline_us)
+                shared[key] = Rules(
+                    *key,
+                    shedding.max_operations_per_hour,
+                    deadline_us,
+                    late_move_us=int(shedding.late_move_s * 1e6),
+                )
             self._rules[feeder.name] = shared[key]
 
     async def released(self) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.shedding.breaker import TABLE
-from gateway.shedding.breaker_events import Event
-from gateway.shedding.breaker_model import MESSAGES, Breaker, Phase, Rules
+from gateway.shedding.breaker import TABLE, transition
+from gateway.shedding.breaker_events import Event, classify
+from gateway.shedding.breaker_model import MESSAGES, Breaker, Ended, Observation, Phase, Result, Rules
 from gateway.shedding.entities import breaker_entity
+from protocols.base import Position, Quality
 from tests.playbook import (
     START_US,
     EntityBook,
@@ -453,3 +454,44 @@ def test_every_message_is_understood_in_every_phase():
             transcript.said.clear()
             transcript >> signal(operation, input_)
             transcript.snapshot = before
+
+
+# --- a breaker that obeys late ---
+
+
+def _failed_opening(op_count: int = 7, procedure: str = "p") -> Breaker:
+    detail = "accepted, but after 3 s it is closed"
+    ended = Ended(
+        "r", Position.OPEN, Result.FAILED, detail, "p", 1_000_000, 1, procedure=procedure, kw=12.5, op_count=op_count
+    )
+    return Breaker(position=Position.CLOSED, quality=Quality.GOOD, local=False, op_count=op_count, recent=(ended,))
+
+
+def _then_seen(state: Breaker, after_s: float, **seen: object) -> Breaker:
+    message = Observation(**({"position": Position.OPEN, "quality": Quality.GOOD, "op_count": 8} | seen))  # type: ignore[arg-type]
+    now_us = 1_000_000 + int(after_s * 1e6)
+    after, effects = transition(state, ORDINARY, message, classify(state, ORDINARY, "observe", message, now_us), now_us)
+    assert effects == []
+    return after
+
+
+def test_a_breaker_that_opens_right_after_its_opening_failed_belongs_to_the_procedure():
+    shed = _then_seen(_failed_opening(), 5.0).shed
+    assert shed is not None
+    assert (shed.procedure, shed.kw) == ("p", 12.5)
+
+
+@pytest.mark.parametrize(
+    ("state", "after_s", "seen"),
+    [
+        (_failed_opening(), 61.0, {}),
+        (_failed_opening(), 5.0, {"local": True}),
+        (_failed_opening(), 5.0, {"op_count": 9}),
+        (_failed_opening(), 5.0, {"op_count": 7}),
+        (_failed_opening(procedure=""), 5.0, {}),
+        (Breaker(position=Position.CLOSED, quality=Quality.GOOD), 5.0, {}),
+    ],
+    ids=["too late", "by hand at the device", "two operations", "none counted", "a person's own command", "no command"],
+)
+def test_what_somebody_else_has_opened_belongs_to_no_procedure(state, after_s, seen):
+    assert _then_seen(state, after_s, **seen).shed is None
