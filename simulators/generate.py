@@ -59,7 +59,10 @@ KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to generate. rate None: a site in real time. origin: simulated time at wall_origin."""
+    """What to generate. rate None: a site in real time. origin: simulated time at wall_origin.
+
+    Settings of the procedure are in engine time, as in site.toml; those of polls in real seconds.
+    """
 
     rtus: int = 120
     breakers: int = 100
@@ -74,6 +77,12 @@ class Plan:
     mode: str = "armed"
     arm_for_s: float = 60.0
     cooldown_s: float = 600.0
+    check_s: float = 60.0
+    command_deadline_s: float = 120.0
+    stable_for_s: float = 900.0
+    stage_wait_s: float = 300.0
+    poll_fast_s: float = 1.0
+    poll_slow_s: float = 2.0
 
 
 DEFAULT_ORIGIN = datetime.fromisoformat("2014-01-16T12:00:00+11:00")
@@ -176,6 +185,12 @@ def _site_toml(plan: Plan, capacity_kw: float) -> str:
         capacity_kw=capacity_kw,
         arm_for_s=plan.arm_for_s,
         cooldown_s=plan.cooldown_s,
+        check_s=plan.check_s,
+        command_deadline_s=plan.command_deadline_s,
+        stable_for_s=plan.stable_for_s,
+        stage_wait_s=plan.stage_wait_s,
+        poll_fast_s=plan.poll_fast_s,
+        poll_slow_s=plan.poll_slow_s,
         mode=plan.mode,
         tiers=tiers,
     )

@@ -1,0 +1,355 @@
+"""The story, step by step. Each step waits for what it needs to see, has a time limit, and fails by saying what is missing.
+
+What must stay true: no step relies on time having passed; all that is claimed at the end was seen or counted on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from simulators.client import Counters
+from simulators.heatwave.checks import Check, Evidence, judge, stages
+from simulators.heatwave.faults import FaultPlay
+from simulators.heatwave.scenario import Scenario
+from simulators.heatwave.screen import BOLD, GREEN, RED, YELLOW, Screen, clock
+from simulators.heatwave.station import GatewayAway, GatewayRefused, Station
+from simulators.heatwave.view import Gateway, View, gateway_of, number, plant_of, rows
+from simulators.weather import LOCAL
+
+LOOK_S = 0.25
+KILL_AT = 0.8
+"""Share of the cooldown that is left when the power goes; the restart takes some of it."""
+START_LIMIT_S = 60.0
+MASS_LIMIT_S = 90.0
+AWAY_LIMIT_S = 30.0
+PROCEDURE_PHASES = ("cooldown", "watching", "stable", "stressed")
+OPERATOR = "shift.supervisor"
+
+
+class StoryError(Exception):
+    """The story did not go on; the text says what was waited for."""
+
+
+class Play:
+    """One performance. station: its folder holds a generated site. evidence is complete once ``run`` has returned."""
+
+    def __init__(self, scenario: Scenario, station: Station, screen: Screen, critical: frozenset[str]) -> None:
+        self.scenario = scenario
+        self.station = station
+        self.screen = screen
+        self.faults = FaultPlay(station.simulator)
+        self.evidence = Evidence(scenario.feeders, critical, {}, [], {})
+        self.view: View | None = None
+        self._dark = True
+        self._away_since: float | None = None
+        self._told: dict[str, object] = {"troubled": None}
+        self._zones = {"cleared", "clearing"}
+
+    async def run(self) -> list[Check]:
+        """From the first start to the last check. Raises StoryError, ProcessEnded, ControlError, GatewayRefused."""
+        await self.begin()
+        await self.shed()
+        await self.lose_power()
+        await self.hold()
+        await self.give_back()
+        return await self.judge()
+
+    # 1. Start
+
+    async def begin(self) -> None:
+        """Simulator and gateway, every breaker read."""
+        count = f"{self.scenario.rtus} RTUs with {self.scenario.breakers} breakers each"
+        await self.station.start_simulator()
+        await self.look()
+        self.screen.event(f"simulator runs: {count}, Modbus TCP on addresses of their own")
+        await self.station.start_gateway()
+        self._dark = False
+        view = await self.until("the gateway to read every breaker", self._is_up, START_LIMIT_S)
+        gateway = self.gateway(view)
+        self.screen.event(f"gateway is ready: {gateway.total:,} breakers read over {gateway.links_up} links")
+
+    # 2. Heat
+
+    async def shed(self) -> None:
+        """The load crosses the limit; the first tier goes; the cooldown begins."""
+        limit_s = 3 * self.grid_s(self.scenario.lead_s + 3600)
+        await self.until("the load to cross the limit", lambda v: self.gateway(v).zone != "cleared", limit_s)
+        told = await self.faults.before_the_shed(await self.station.breakers(tier="Tier1"))
+        if told:
+            self.screen.event(f"secretly broken: {'; '.join(told)}", YELLOW)
+        await self.until("the procedure to start", lambda v: bool(v.phase), 30.0 + self.grid_s(1200))
+        began = time.monotonic()
+        await self.until("the first tier to be shed", lambda v: v.phase in PROCEDURE_PHASES, MASS_LIMIT_S)
+        self.screen.event(
+            f"first tier shed within {time.monotonic() - began:.1f} s, each breaker confirmed by readback"
+        )
+
+    # 3. Power lost
+
+    async def lose_power(self) -> None:
+        """SIGKILL in the middle of the cooldown, and back."""
+        middle_s = self.scenario.cooldown_s * KILL_AT
+        view = await self.until(
+            "the middle of the cooldown",
+            lambda v: v.phase == "cooldown" and v.left_s <= middle_s and self._calm(v),
+            60.0,
+        )
+        due = await self._procedure_timer()
+        if due is None:
+            raise StoryError("the gateway shows no timer in its cooldown")
+        before = await self.station.simulator.counters()
+        pid = await self.station.cut_power()
+        self._dark, dark_since = True, time.monotonic()
+        self.screen.event(f"POWER LOST: the gateway (pid {pid}) got SIGKILL in the middle of a cooldown", RED)
+        self.screen.event(f"its timer is due at {local(due)}, {clock(view.left_s)} from now; it is on disk", YELLOW)
+        await self.until("the dark to pass", lambda _: time.monotonic() - dark_since >= self.scenario.dark_s, 30.0)
+        await self.station.start_gateway()
+        self.screen.event(
+            f"power is back after {time.monotonic() - dark_since:.1f} s: the gateway starts again", YELLOW
+        )
+        self._dark, self._away_since = False, None
+        await self.until("the gateway to answer", lambda v: bool(v.phase), START_LIMIT_S)
+        again = await self._procedure_timer()
+        view = await self.until("the gateway to read every breaker", self._is_up, START_LIMIT_S)
+        dark_s = time.monotonic() - dark_since
+        after = await self.station.simulator.counters()
+        self.evidence.dark_s = dark_s
+        self.evidence.timer_before = local(due)
+        self.evidence.timer_after = local(again) if again else f"none (phase {view.phase})"
+        self.evidence.moved_while_dark = [name for name in before if _differs(before[name], after[name])]
+        found = self.station.log_event("reconciled") or {}
+        self.evidence.reconciled = str(found.get("sentence", ""))
+        self._tell_return(view, due, again, dark_s)
+
+    def _tell_return(self, view: View, due: datetime, again: datetime | None, dark_s: float) -> None:
+        same = again == due
+        self.screen.event(f"back after {dark_s:.1f} s; read the field and found: {self.evidence.reconciled}", GREEN)
+        moved = len(self.evidence.moved_while_dark)
+        self.screen.event(f"moved or commanded meanwhile, as the breakers count: {moved}", RED if moved else GREEN)
+        words = f"timer due before {local(due)}, now {self.evidence.timer_after}: "
+        words += f"the same, {clock(view.left_s)} left" if same else "NOT THE SAME"
+        self.screen.event(words, GREEN if same else RED)
+
+    # 4. A person's word
+
+    async def hold(self) -> None:
+        """In the next wait an operator holds the procedure over the gateway's own command line, and resumes it."""
+        first = self.evidence.timer_before
+
+        def next_wait(view: View) -> bool:
+            until = self.gateway(view).until
+            return view.phase in PROCEDURE_PHASES and until is not None and local(until) != first
+
+        limit_s = 2 * self.grid_s(self.scenario.cooldown_s) + MASS_LIMIT_S
+        view = await self.until("the next wait after the cooldown", next_wait, limit_s)
+        end = self.gateway(view).until
+        await self._override("hold", "ambulance station asks for time")
+        view = await self.until("the hold to be taken", lambda v: v.phase == "held", 20.0)
+        held_at = view.plant.now
+        pause = timedelta(seconds=self.scenario.hold_s * self.scenario.rate)
+        await self.until("the operator to finish", lambda v: v.plant.now - held_at >= pause, 30.0)
+        await self._override("resume", "generator runs")
+        view = await self.until("the procedure to go on", lambda v: v.phase not in ("held", ""), 20.0)
+        self.evidence.hold, self.evidence.hold_ok = hold_words(self.gateway(view), end)
+        self.screen.event(f"the override: {self.evidence.hold}", GREEN if self.evidence.hold_ok else RED)
+
+    async def _override(self, decision: str, reason: str) -> None:
+        self.screen.event(f"operator: gridlatch override {decision} --actor {OPERATOR} --reason '{reason}'", BOLD)
+        arguments = ("override", decision, "--actor", OPERATOR, "--reason", reason)
+        running = asyncio.ensure_future(self.station.command_line(*arguments))
+        while not running.done():
+            await self.look()
+            await asyncio.wait({running}, timeout=LOOK_S)
+        code, said = await running
+        if code != 0:
+            raise StoryError(f"the override was not accepted (exit code {code}): {said}")
+
+    # 5. Evening
+
+    async def give_back(self) -> None:
+        """The load falls; restoration in stages, with faults of its own; the end."""
+        limit_s = 2 * self.grid_s(3.5 * 3600)
+        phases = (self.scenario.silent_while, "restoring")
+        await self.until("a calm load", lambda v: v.phase in phases, limit_s)
+        told = await self.faults.before_the_return(await self.station.breakers(position="open"), self.scenario.silent_s)
+        if told:
+            self.screen.event(f"secretly broken: {'; '.join(told)}", YELLOW)
+        view = await self.until("the procedure to end", lambda v: not v.phase, limit_s)
+        self.evidence.result = self.gateway(view).result or {}
+        self.screen.event(f"the procedure ended: {self.evidence.result.get('status')}", GREEN)
+        await self.until("every link to be up", lambda v: not self.gateway(v).troubled, 40.0)
+
+    # 6. Proof
+
+    async def judge(self) -> list[Check]:
+        """Gather what is still missing, and judge."""
+        evidence, station = self.evidence, self.station
+        self.screen.event("comparing the breakers' own counters with the gateway's journal")
+        evidence.counters = await station.simulator.counters()
+        evidence.commands = await station.simulator.commands()
+        known = await station.breakers()
+        evidence.intents = {name: int(number(row["intents"])) for name, row in known.items()}
+        evidence.faults = dict(self.faults.done)
+        evidence.told = {name: str(known[name]["outcome"]) for name in evidence.faults}
+        evidence.stages = stages(evidence.commands, self.scenario.stage_wait_s / 2)
+        evidence.silenced = self.faults.silenced
+        evidence.unsent = await self._unsent(evidence)
+        code, said = await station.command_line("audit", "verify", "--json")
+        evidence.audit_ok, evidence.audit = code == 0, audit_words(code, said)
+        return judge(evidence)
+
+    async def _unsent(self, evidence: Evidence) -> dict[str, int]:
+        """Of breakers that received less than was intended: how many intents never left, as their journal state says."""
+        found: dict[str, int] = {}
+        for name, intents in evidence.intents.items():
+            one = evidence.counters[name]
+            if intents <= one.open_commands + one.close_commands + one.refused:
+                continue
+            state = (await self.station.ask("breakers.show", {"feeder": name}))["state"]
+            assert isinstance(state, dict)
+            recent = rows(state.get("recent", []))
+            found[name] = sum(
+                1 for ended in recent if ended["result"] == "expired" or "nothing was sent" in str(ended["detail"])
+            )
+        return found
+
+    # What the steps are made of
+
+    def grid_s(self, seconds: float) -> float:
+        """Real seconds for so many seconds of the grid."""
+        return seconds / self.scenario.rate
+
+    @staticmethod
+    def gateway(view: View) -> Gateway:
+        """The gateway's half of a view that must have one."""
+        if view.gateway is None:
+            raise StoryError("the gateway is dark")
+        return view.gateway
+
+    def _is_up(self, view: View) -> bool:
+        gateway = view.gateway
+        return (
+            gateway is not None and gateway.total == self.scenario.feeders and gateway.links_up == gateway.links_total
+        )
+
+    def _calm(self, view: View) -> bool:
+        gateway = self.gateway(view)
+        return not gateway.unresolved and gateway.links_up == gateway.links_total
+
+    async def _procedure_timer(self) -> datetime | None:
+        """When the procedure's next timer is due."""
+        view = await self.look()
+        instance = self.gateway(view).instance
+        timers = rows((await self.station.ask("timers", {"limit": 1000}))["timers"])
+        due = [datetime.fromisoformat(str(one["due"])) for one in timers if one["instance"] == instance]
+        return min(due, default=None)
+
+    async def until(self, what: str, condition: Callable[[View], bool], limit_s: float) -> View:
+        """Look until the condition holds. Raises StoryError after limit_s real seconds."""
+        end = time.monotonic() + limit_s
+        while True:
+            view = await self.look()
+            if (view.gateway is not None or self._dark) and condition(view):
+                return view
+            if time.monotonic() >= end:
+                state = view.gateway.sentence or view.gateway.zone if view.gateway else "dark"
+                raise StoryError(f"waited {limit_s:.0f} s for {what}; the gateway: {state}")
+            await asyncio.sleep(LOOK_S)
+
+    async def look(self) -> View:
+        """Look at both halves, show them, and tell what is new. Raises StoryError, ProcessEnded, ControlError."""
+        self.station.check()
+        plant = plant_of(await self.station.simulator.state())
+        gateway = None
+        if not self._dark:
+            try:
+                gateway = gateway_of(await self.station.ask("status"))
+                self._away_since = None
+            except GatewayAway as error:
+                now = time.monotonic()
+                self._away_since = self._away_since or now
+                if now - self._away_since > AWAY_LIMIT_S:
+                    raise StoryError(f"the gateway has not answered for {AWAY_LIMIT_S:g} s: {error}") from error
+        view = self.view = View(plant, gateway)
+        self.screen.show(view)
+        if gateway is not None:
+            await self._tell_news(view, gateway)
+        return view
+
+    async def _tell_news(self, view: View, gateway: Gateway) -> None:
+        screen = self.screen
+        if gateway.zone not in self._zones:
+            self._zones.add(gateway.zone)
+            screen.event(f"loading {gateway.measured_pct or 0:.1f} %: {gateway.zone}", RED)
+        if gateway.phase == "restoring":
+            seen = max(view.plant.load_pct, gateway.measured_pct or 0.0)
+            self.evidence.highest_restoring_pct = max(self.evidence.highest_restoring_pct, seen)
+        if gateway.phase in ("shedding", "restoring", "cooldown", "held", *PROCEDURE_PHASES):
+            self._tell_step(gateway)
+        if gateway.total and self._new("troubled", gateway.troubled or None):
+            names = ", ".join(gateway.troubled[:4])
+            screen.event(f"no answer from {names}" if names else "all links are up again", YELLOW if names else GREEN)
+        if gateway.failed and self._new("failed", gateway.failed):
+            await self._tell_failed()
+
+    def _tell_step(self, gateway: Gateway) -> None:
+        sentence = gateway.sentence.partition("; waits for")[0]
+        if gateway.phase == "shedding" and gateway.tier not in self.evidence.tiers:
+            self.evidence.tiers = (*self.evidence.tiers, gateway.tier)
+        if gateway.phase == "restoring" and sentence.startswith("closes"):
+            if self._new("stage", sentence):
+                self.screen.event(f"restoring: {sentence}")
+        elif gateway.phase in ("shedding", "cooldown") and self._new("step", (gateway.phase, gateway.tier)):
+            self.screen.event(f"{gateway.phase}: {sentence}", BOLD if gateway.phase == "shedding" else "")
+        elif self._new("phase", gateway.phase) and gateway.phase not in ("shedding", "cooldown"):
+            self.screen.event(f"{gateway.phase}: {sentence}")
+
+    async def _tell_failed(self) -> None:
+        with contextlib.suppress(GatewayAway, GatewayRefused):  # what failed stays listed: the next look tells it
+            failed = await self.station.breakers(outcome="failed")
+            names = ", ".join(sorted(failed)[:4]) + (" …" if len(failed) > 4 else "")
+            self.screen.event(f"the gateway tells of {len(failed)} failed: {names}", YELLOW)
+
+    def _new(self, key: str, value: object) -> bool:
+        changed = self._told.get(key) != value
+        self._told[key] = value
+        return changed
+
+
+def hold_words(gateway: Gateway, end: datetime | None) -> tuple[str, bool]:
+    """What became of hold and resume, and whether a cooldown that was held ended later by as much. end: before it."""
+    taken = [one for one in gateway.overrides if one.get("decision") in ("hold", "resume")][-2:]
+    if [one["decision"] for one in taken] != ["hold", "resume"]:
+        return "not listed", False
+    step, actor = taken[0]["step"], taken[0]["actor"]
+    held = datetime.fromisoformat(str(taken[1]["at"])) - datetime.fromisoformat(str(taken[0]["at"]))
+    words = f"hold by {actor} taken in step {step}, resume after {clock(held.total_seconds())}"
+    if step != "cooldown":
+        return words, True
+    if end is None or gateway.until is None:
+        return f"{words}; the cooldown has no end any more", False
+    same = abs((gateway.until - end - held).total_seconds()) < 1.0
+    later = f"due {local(end)} before, {local(gateway.until)} after"
+    return f"{words}; the cooldown stood still meanwhile: {later}" if same else f"{words}; TIMER WRONG: {later}", same
+
+
+def audit_words(code: int, said: str) -> str:
+    """What ``audit verify --json`` said, in short."""
+    if code != 0:
+        return said.replace("\n", "; ")
+    told = json.loads(said)
+    return f"{told['records']:,} records in {told['batches']:,} batches, head {told['head'][:16]}…"
+
+
+def local(moment: datetime) -> str:
+    """Time of day at the site, to the millisecond."""
+    return moment.astimezone(LOCAL).strftime("%H:%M:%S.%f")[:-3]
+
+
+def _differs(before: Counters, after: Counters) -> bool:
+    return before != after
