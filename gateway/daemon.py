@@ -31,7 +31,7 @@ from gateway.durable import Engine, Registry
 from gateway.durable.codec import Json
 from gateway.durable.instances import Orchestration
 from gateway.notify import Notifier, Watchdog, watchdog_interval_s
-from gateway.operations import Health, Operations, committed_breakers, committed_station
+from gateway.operations import Health, Operations, committed_station
 from gateway.programs import ProgramError, load_programs
 from gateway.shedding.activities import load_mode
 from gateway.shedding.application import register
@@ -44,7 +44,7 @@ from gateway.shedding.report import Proof, render_report
 from gateway.shedding.substation import Transformer
 from gateway.story import tell_story
 from gateway.trend import TrendStore
-from gateway.watch import Observer, Watch, breaker_now
+from gateway.watch import CommittedBreakers, Observer, Watch, breaker_now
 from journal import Head, Journal, JournalError
 from protocols.modbus.driver import ModbusDriver
 
@@ -145,6 +145,7 @@ class Daemon:
         except msgspec.MsgspecError as error:
             raise StartError(f"the journal holds what this version can't read: {error}") from error
         trend = TrendStore(state_dir)
+        observer = Observer(engine, field)
         parts = Parts(
             journal,
             engine,
@@ -153,8 +154,8 @@ class Daemon:
             gate,
             clock,
             trend,
-            Observer(engine, field),
-            Watch(engine, field, trend, armed),
+            observer,
+            Watch(engine, field, trend, observer, CommittedBreakers(engine), armed),
         )
         return cls(site, parts)
 
@@ -328,7 +329,7 @@ class Daemon:
             }
 
         async def report(proofs: list[Proof]) -> str:
-            states = committed_breakers(parts.engine, parts.field)
+            states = parts.watch.committed_breakers()
             data = await tell_story(
                 parts.journal,
                 parts.trend,

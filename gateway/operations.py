@@ -366,8 +366,7 @@ class Operations:
         return name
 
     def _breaker_state(self, name: str) -> Breaker:
-        raw = self._client.read_entity_raw(breaker_id(name))
-        return Breaker() if raw is None else msgspec.json.decode(raw, type=Breaker)
+        return self._watch.committed(name) or Breaker()
 
     def _breaker(self, name: str) -> dict[str, Json]:
         reading = self._field.driver.breaker(name)
@@ -456,12 +455,6 @@ def committed_station(engine: Engine, field: Field) -> Substation:
     """The committed state of the substation."""
     raw = engine.client.read_entity_raw(substation_id(field.site))
     return Substation() if raw is None else msgspec.json.decode(raw, type=Substation)
-
-
-def committed_breakers(engine: Engine, field: Field) -> dict[str, Breaker]:
-    """The committed states of all breakers that have one."""
-    raws = {name: engine.client.read_entity_raw(breaker_id(name)) for name in field.feeders}
-    return {name: msgspec.json.decode(raw, type=Breaker) for name, raw in raws.items() if raw is not None}
 
 
 _CODES: tuple[tuple[type[Exception], Code], ...] = (

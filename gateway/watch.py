@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+import msgspec
 import structlog
 
 from gateway.durable import Engine, LimitExceededError
 from gateway.durable.instances import EntityInstance
+from gateway.durable.store import InstanceRow
 from gateway.shedding.breaker_model import Breaker, Observation, Phase, Result
 from gateway.shedding.entities import breaker_id, substation_id, transformer_id
 from gateway.shedding.field import Field
@@ -36,6 +38,27 @@ def breaker_now(engine: Engine, feeder: str) -> Breaker | None:
     instance = engine.instances.get(str(breaker_id(feeder)))
     state = instance.core.load_state() if isinstance(instance, EntityInstance) else None
     return state if isinstance(state, Breaker) else None
+
+
+class CommittedBreakers:
+    """The breakers as the disk has them: what people see. A state is decoded once for each time that it changes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._decoded: dict[str, tuple[InstanceRow, Breaker | None]] = {}
+
+    def get(self, feeder: str) -> Breaker | None:
+        """The committed state of a breaker, None when it has none."""
+        instance = self._engine.instances.get(str(breaker_id(feeder)))
+        if instance is None or instance.row is None:
+            return None
+        known = self._decoded.get(feeder)
+        if known is not None and known[0] is instance.row:
+            return known[1]
+        raw = self._engine.client.read_entity_raw(breaker_id(feeder))
+        state = None if raw is None else msgspec.json.decode(raw, type=Breaker)
+        self._decoded[feeder] = (instance.row, state)
+        return state
 
 
 class Observer:
@@ -100,7 +123,7 @@ def _same(state: Breaker, reading: BreakerReading) -> bool:
 
 
 class Picture:
-    """What is shed and how the breakers stand, as last looked at. One look over 12,000 breakers serves all askers."""
+    """What is shed and how the breakers stand on disk. One look over 12,000 breakers serves all who ask."""
 
     def __init__(self) -> None:
         self.shed_kw = 0.0
@@ -111,16 +134,35 @@ class Picture:
 class Watch:
     """Once a second: trigger, trend, picture; every half minute the substation is asked to look again."""
 
-    def __init__(self, engine: Engine, field: Field, trend: TrendStore, armed: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        field: Field,
+        trend: TrendStore,
+        observer: Observer,
+        breakers: CommittedBreakers,
+        armed: bool,
+    ) -> None:
         self._engine = engine
         self._field = field
         self._trend = trend
+        self._observer = observer
+        self._breakers = breakers
         self.load = LoadWatch(field, armed)
         self.picture = Picture()
         self.ticks = 0
         self.looked_at = asyncio.get_running_loop().time()
         self._untold: Loading | None = None
         self._alarmed: dict[str, str] = {}
+
+    def committed(self, feeder: str) -> Breaker | None:
+        """The committed state of one breaker, None when it has none."""
+        return self._breakers.get(feeder)
+
+    def committed_breakers(self) -> dict[str, Breaker]:
+        """The committed states of all breakers that have one."""
+        states = ((name, self._breakers.get(name)) for name in self._field.feeders)
+        return {name: state for name, state in states if state is not None}
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -168,7 +210,7 @@ class Watch:
         shed_kw = 0.0
         troubled: dict[str, str] = {}
         for feeder in self._field.feeders:
-            state = breaker_now(self._engine, feeder)
+            state = self._breakers.get(feeder)
             counts["total"] += 1
             if state is None:
                 counts["unknown"] += 1
@@ -179,6 +221,8 @@ class Watch:
             last = state.last
             if state.phase in (Phase.RESOLVING, Phase.UNRESOLVED):
                 counts["unresolved"] += 1
+                # It may be readable again although the scans never saw a change: whatever they see now, tell it.
+                self._observer.mark((feeder,))
             elif last is not None and last.result is Result.FAILED:
                 counts["failed"] += 1
                 troubled[feeder] = f"{last.request_id}: {last.detail}"
