@@ -167,17 +167,16 @@ class CommandActivities:
         """Put one command on the wire. Runs at most once for its intent."""
         order = msgspec.convert(input_, OperateOrder)
         field = self._field
-        if field.mode is not Mode.ARMED:
-            return _nothing_sent(Outcome.REFUSED, "the substation is in mode monitor: nothing is written")
         if order.feeder not in field.feeders:
             return _nothing_sent(Outcome.REFUSED, f"this site has no feeder {order.feeder} any more")
+        # First the gate, then the mode: while the gateway starts, the mode is not known yet and reads as monitor.
         if field.gate.held:
             await field.gate.wait_released(field.clock.real_seconds_until(order.deadline_us))
         if field.clock.now_us() >= order.deadline_us or field.gate.held:
             held = " while outputs were held" if field.gate.held else ""
             return _nothing_sent(Outcome.NOT_SENT, f"its deadline passed{held}", expired=True)
         if field.mode is not Mode.ARMED:
-            return _nothing_sent(Outcome.REFUSED, "the substation went to mode monitor: nothing is written")
+            return _nothing_sent(Outcome.REFUSED, "the substation is in mode monitor: nothing is written")
         left_s = field.clock.real_seconds_until(order.deadline_us)
         end = await field.driver.operate(order.feeder, order.target, left_s)
         expired = end.outcome is Outcome.NOT_SENT and field.clock.now_us() >= order.deadline_us
