@@ -72,11 +72,11 @@ async def _kill_and_check(tmp_path: Path, rtus: int, kills: int, cycles: int, se
         await site.ask("instances.raise", instance="events", event="Number", data={"number": -1})
         collected = (await site.ask("instances.show", instance="events"))["output"]
         odd = (await site.ask("instances.show", instance="all"))["output"]
+        print(f"{site.kills} kills, {len(names)} breakers, {cycles} cycles, {len(acknowledged)} events acknowledged")
         await _check(site, names, cycles, odd, acknowledged, collected)
         assert site.stop_daemon() == 0
         result = verify_file(site.folder / "state" / "journal.db")
         assert result.ok, result.reason
-        print(f"{site.kills} kills, {len(names)} breakers, {cycles} cycles, {len(acknowledged)} events: nothing lost")
 
 
 async def _finished(site: Station) -> bool:
@@ -113,7 +113,8 @@ async def _check(
         if (one.open_commands, one.close_commands, one.operations, one.position)
         != ((cycles, cycles, 2 * cycles, "closed") if name in set(names) else (0, 0, 0, "closed"))
     }
-    assert not odd, f"breakers without a good outcome: {odd}"
+    why = [(await site.ask("breakers.show", feeder=name))["state"] for _, _, name, _ in odd[:2]]  # type: ignore[index]
+    assert not odd, f"{len(odd)} breakers without a good outcome: {odd[:5]}; {why}"  # type: ignore[arg-type, index]
     assert not wrong, f"{len(wrong)} breakers moved other than commanded: {dict(list(wrong.items())[:5])}"
     assert isinstance(collected, list)
     assert len(collected) == len(set(collected)), "an event was taken twice"
