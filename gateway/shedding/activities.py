@@ -170,7 +170,7 @@ class CommandActivities:
         if order.feeder not in field.feeders:
             return _nothing_sent(Outcome.REFUSED, f"this site has no feeder {order.feeder} any more")
         # First the gate, then the mode: while the gateway starts, the mode is not known yet and reads as monitor.
-        if field.gate.held:
+        while field.gate.held and field.clock.now_us() < order.deadline_us:
             await field.gate.wait_released(field.clock.real_seconds_until(order.deadline_us))
         if field.clock.now_us() >= order.deadline_us or field.gate.held:
             held = " while outputs were held" if field.gate.held else ""
