@@ -5,7 +5,7 @@ transformer, the gateway sheds, loses its power in the middle of a cooldown, com
 gives everything back in the evening. In the end the breakers' own counters are held against the gateway's journal.
 
 ``scenario`` says what is played and when, ``station`` holds the two processes, ``view`` is what they show, ``play`` is the
-story, ``faults`` makes it harder, ``checks`` judges, ``screen`` draws.
+story, ``narrator`` tells what is new, ``faults`` makes it harder, ``checks`` judges, ``screen`` draws.
 
 What must stay true: nothing here imports the gateway: it is started as a program, asked over its control socket and told
 by its command line, as by anybody else. Every process that was started is ended, whatever happens; none other is.

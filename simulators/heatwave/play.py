@@ -6,20 +6,17 @@ What must stay true: no step relies on time having passed; all that is claimed a
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from simulators.client import Counters
 from simulators.heatwave.checks import Check, Evidence, judge, stages
 from simulators.heatwave.faults import FaultPlay
+from simulators.heatwave.narrator import WAITS, Narrator, audit_words, hold_words, local
 from simulators.heatwave.scenario import Scenario
 from simulators.heatwave.screen import BOLD, GREEN, RED, YELLOW, Screen, clock
-from simulators.heatwave.station import GatewayAway, GatewayRefused, Station
+from simulators.heatwave.station import GatewayAway, Station
 from simulators.heatwave.view import Gateway, View, gateway_of, number, plant_of, rows
-from simulators.weather import LOCAL
 
 LOOK_S = 0.25
 KILL_AT = 0.8
@@ -27,7 +24,6 @@ KILL_AT = 0.8
 START_LIMIT_S = 60.0
 MASS_LIMIT_S = 90.0
 AWAY_LIMIT_S = 30.0
-PROCEDURE_PHASES = ("cooldown", "watching", "stable", "stressed")
 OPERATOR = "shift.supervisor"
 
 
@@ -42,13 +38,12 @@ class Play:
         self.scenario = scenario
         self.station = station
         self.screen = screen
+        self.narrator = Narrator(screen, station)
         self.faults = FaultPlay(station.simulator)
         self.evidence = Evidence(scenario.feeders, critical, {}, [], {})
         self.view: View | None = None
         self._dark = True
         self._away_since: float | None = None
-        self._told: dict[str, object] = {"troubled": None}
-        self._zones = {"cleared", "clearing"}
 
     async def run(self) -> list[Check]:
         """From the first start to the last check. Raises StoryError, ProcessEnded, ControlError, GatewayRefused."""
@@ -84,7 +79,7 @@ class Play:
             self.screen.event(f"secretly broken: {'; '.join(told)}", YELLOW)
         await self.until("the procedure to start", lambda v: bool(v.phase), 30.0 + self.grid_s(1200))
         began = time.monotonic()
-        await self.until("the first tier to be shed", lambda v: v.phase in PROCEDURE_PHASES, MASS_LIMIT_S)
+        await self.until("the first tier to be shed", lambda v: v.phase in WAITS, MASS_LIMIT_S)
         self.screen.event(
             f"first tier shed within {time.monotonic() - began:.1f} s, each breaker confirmed by readback"
         )
@@ -99,7 +94,7 @@ class Play:
             lambda v: v.phase == "cooldown" and v.left_s <= middle_s and self._calm(v),
             60.0,
         )
-        due = await self._procedure_timer()
+        due = await self._procedure_timer(view)
         if due is None:
             raise StoryError("the gateway shows no timer in its cooldown")
         before = await self.station.simulator.counters()
@@ -113,15 +108,15 @@ class Play:
             f"power is back after {time.monotonic() - dark_since:.1f} s: the gateway starts again", YELLOW
         )
         self._dark, self._away_since = False, None
-        await self.until("the gateway to answer", lambda v: bool(v.phase), START_LIMIT_S)
-        again = await self._procedure_timer()
+        view = await self.until("the gateway to answer", lambda v: bool(v.phase), START_LIMIT_S)
+        again = await self._procedure_timer(view)
         view = await self.until("the gateway to read every breaker", self._is_up, START_LIMIT_S)
         dark_s = time.monotonic() - dark_since
         after = await self.station.simulator.counters()
         self.evidence.dark_s = dark_s
         self.evidence.timer_before = local(due)
         self.evidence.timer_after = local(again) if again else f"none (phase {view.phase})"
-        self.evidence.moved_while_dark = [name for name in before if _differs(before[name], after[name])]
+        self.evidence.moved_while_dark = [name for name in before if before[name] != after[name]]
         found = self.station.log_event("reconciled") or {}
         self.evidence.reconciled = str(found.get("sentence", ""))
         self._tell_return(view, due, again, dark_s)
@@ -143,7 +138,7 @@ class Play:
 
         def next_wait(view: View) -> bool:
             until = self.gateway(view).until
-            return view.phase in PROCEDURE_PHASES and until is not None and local(until) != first
+            return view.phase in WAITS and until is not None and local(until) != first
 
         limit_s = 2 * self.grid_s(self.scenario.cooldown_s) + MASS_LIMIT_S
         view = await self.until("the next wait after the cooldown", next_wait, limit_s)
@@ -196,6 +191,8 @@ class Play:
         evidence.intents = {name: int(number(row["intents"])) for name, row in known.items()}
         evidence.faults = dict(self.faults.done)
         evidence.told = {name: str(known[name]["outcome"]) for name in evidence.faults}
+        evidence.tiers = tuple(self.narrator.tiers)
+        evidence.highest_restoring_pct = self.narrator.highest_restoring_pct
         evidence.stages = stages(evidence.commands, self.scenario.stage_wait_s / 2)
         evidence.silenced = self.faults.silenced
         evidence.unsent = await self._unsent(evidence)
@@ -241,9 +238,8 @@ class Play:
         gateway = self.gateway(view)
         return not gateway.unresolved and gateway.links_up == gateway.links_total
 
-    async def _procedure_timer(self) -> datetime | None:
+    async def _procedure_timer(self, view: View) -> datetime | None:
         """When the procedure's next timer is due."""
-        view = await self.look()
         instance = self.gateway(view).instance
         timers = rows((await self.station.ask("timers", {"limit": 1000}))["timers"])
         due = [datetime.fromisoformat(str(one["due"])) for one in timers if one["instance"] == instance]
@@ -277,79 +273,5 @@ class Play:
                     raise StoryError(f"the gateway has not answered for {AWAY_LIMIT_S:g} s: {error}") from error
         view = self.view = View(plant, gateway)
         self.screen.show(view)
-        if gateway is not None:
-            await self._tell_news(view, gateway)
+        await self.narrator.tell(view)
         return view
-
-    async def _tell_news(self, view: View, gateway: Gateway) -> None:
-        screen = self.screen
-        if gateway.zone not in self._zones:
-            self._zones.add(gateway.zone)
-            screen.event(f"loading {gateway.measured_pct or 0:.1f} %: {gateway.zone}", RED)
-        if gateway.phase == "restoring":
-            seen = max(view.plant.load_pct, gateway.measured_pct or 0.0)
-            self.evidence.highest_restoring_pct = max(self.evidence.highest_restoring_pct, seen)
-        if gateway.phase in ("shedding", "restoring", "cooldown", "held", *PROCEDURE_PHASES):
-            self._tell_step(gateway)
-        if gateway.total and self._new("troubled", gateway.troubled or None):
-            names = ", ".join(gateway.troubled[:4])
-            screen.event(f"no answer from {names}" if names else "all links are up again", YELLOW if names else GREEN)
-        if gateway.failed and self._new("failed", gateway.failed):
-            await self._tell_failed()
-
-    def _tell_step(self, gateway: Gateway) -> None:
-        sentence = gateway.sentence.partition("; waits for")[0]
-        if gateway.phase == "shedding" and gateway.tier not in self.evidence.tiers:
-            self.evidence.tiers = (*self.evidence.tiers, gateway.tier)
-        if gateway.phase == "restoring" and sentence.startswith("closes"):
-            if self._new("stage", sentence):
-                self.screen.event(f"restoring: {sentence}")
-        elif gateway.phase in ("shedding", "cooldown") and self._new("step", (gateway.phase, gateway.tier)):
-            self.screen.event(f"{gateway.phase}: {sentence}", BOLD if gateway.phase == "shedding" else "")
-        elif self._new("phase", gateway.phase) and gateway.phase not in ("shedding", "cooldown"):
-            self.screen.event(f"{gateway.phase}: {sentence}")
-
-    async def _tell_failed(self) -> None:
-        with contextlib.suppress(GatewayAway, GatewayRefused):  # what failed stays listed: the next look tells it
-            failed = await self.station.breakers(outcome="failed")
-            names = ", ".join(sorted(failed)[:4]) + (" …" if len(failed) > 4 else "")
-            self.screen.event(f"the gateway tells of {len(failed)} failed: {names}", YELLOW)
-
-    def _new(self, key: str, value: object) -> bool:
-        changed = self._told.get(key) != value
-        self._told[key] = value
-        return changed
-
-
-def hold_words(gateway: Gateway, end: datetime | None) -> tuple[str, bool]:
-    """What became of hold and resume, and whether a cooldown that was held ended later by as much. end: before it."""
-    taken = [one for one in gateway.overrides if one.get("decision") in ("hold", "resume")][-2:]
-    if [one["decision"] for one in taken] != ["hold", "resume"]:
-        return "not listed", False
-    step, actor = taken[0]["step"], taken[0]["actor"]
-    held = datetime.fromisoformat(str(taken[1]["at"])) - datetime.fromisoformat(str(taken[0]["at"]))
-    words = f"hold by {actor} taken in step {step}, resume after {clock(held.total_seconds())}"
-    if step != "cooldown":
-        return words, True
-    if end is None or gateway.until is None:
-        return f"{words}; the cooldown has no end any more", False
-    same = abs((gateway.until - end - held).total_seconds()) < 1.0
-    later = f"due {local(end)} before, {local(gateway.until)} after"
-    return f"{words}; the cooldown stood still meanwhile: {later}" if same else f"{words}; TIMER WRONG: {later}", same
-
-
-def audit_words(code: int, said: str) -> str:
-    """What ``audit verify --json`` said, in short."""
-    if code != 0:
-        return said.replace("\n", "; ")
-    told = json.loads(said)
-    return f"{told['records']:,} records in {told['batches']:,} batches, head {told['head'][:16]}…"
-
-
-def local(moment: datetime) -> str:
-    """Time of day at the site, to the millisecond."""
-    return moment.astimezone(LOCAL).strftime("%H:%M:%S.%f")[:-3]
-
-
-def _differs(before: Counters, after: Counters) -> bool:
-    return before != after

@@ -7,6 +7,7 @@ that is under three minutes.
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,7 +34,7 @@ class Scenario:
     breakers: int = 100
     rate: float = 72.0
     peak_pct: float = 98.7
-    lead_s: float = 900.0
+    lead_s: float = 1500.0
     cooldown_s: float = 900.0
     stable_for_s: float = 1200.0
     stage_wait_s: float = 300.0
@@ -103,7 +104,9 @@ def plan(scenario: Scenario, port: int) -> Plan:
 
 def free_port(devices: int) -> int:
     """A port that nobody has on the first and last of the addresses, and so hardly on those between. Raises OSError."""
-    for port in range(FIRST_PORT, FIRST_PORT + PORTS_TRIED):
+    for tried in range(PORTS_TRIED):
+        # Where to begin depends on the process, so that two that start at once don't choose the same one.
+        port = FIRST_PORT + (os.getpid() + tried) % PORTS_TRIED
         if all(_is_free(host(FIRST_HOST, index), port) for index in (0, devices)):
             return port
     raise OSError(f"no port from {FIRST_PORT} to {FIRST_PORT + PORTS_TRIED - 1} is free on {FIRST_HOST}")
