@@ -126,12 +126,12 @@ async def test_whoever_does_not_wait_long_enough_is_told_that_the_outcome_is_unk
 async def test_a_device_that_spoils_every_reply_is_a_troubled_link_and_no_position_is_believed(
     site: Station, plant: SimulatorClient
 ) -> None:
-    await plant.fault("malformed", "RTU003", how="wrong_function")
-
     async def distrusted() -> bool:
         return (await shown(site, "F003-004"))["quality"] != "good"
 
-    await until(distrusted, "bad quality")
+    for how in ("junk", "short", "wrong_unit", "wrong_transaction", "wrong_function"):
+        await plant.fault("malformed", "RTU003", how=how)
+        await until(distrusted, f"bad quality with {how}")
     writes = (await plant.links())["RTU003"]["writes"]
     ran = await site.cli("breakers", "open", "F003-004", "--reason", "test")
     assert ran.code == 1
