@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MAX_ID_CHARACTERS = 256
 
@@ -14,6 +14,7 @@ class EntityId:
 
     name: str
     key: str
+    _text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.name or "@" in self.name:
@@ -21,9 +22,10 @@ class EntityId:
         if not self.key or len(self.name) + len(self.key) + 2 > MAX_ID_CHARACTERS:
             raise ValueError(f"an entity's key must not be empty, its id at most {MAX_ID_CHARACTERS} characters")
         object.__setattr__(self, "name", self.name.lower())
+        object.__setattr__(self, "_text", f"@{self.name}@{self.key}")
 
     def __str__(self) -> str:
-        return f"@{self.name}@{self.key}"
+        return self._text
 
     @classmethod
     def parse(cls, text: str) -> EntityId:
