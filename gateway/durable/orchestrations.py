@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import assert_never
 
 import msgspec
@@ -63,7 +63,7 @@ class Orchestrations:
             self._drop_mail(instance)
             return
         if instance.unsure:
-            self._read(instance, self._look_up(instance))
+            self._read(instance, self._look_up)
             return
         first = mails[0].content
         if isinstance(first, h.ExecutionStarted):
@@ -71,7 +71,7 @@ class Orchestrations:
         if instance.stuck:
             self._end_if_told(instance)
         elif instance.execution is None:
-            self._read(instance, self._load(instance))
+            self._read(instance, self._load)
         else:
             self._step(instance, instance.execution)
 
@@ -277,20 +277,19 @@ class Orchestrations:
 
     # Reading what is on disk only
 
-    def _read(self, instance: Orchestration, work: Coroutine[None, None, None]) -> None:
+    def _read(self, instance: Orchestration, work: Callable[[Orchestration], Awaitable[None]]) -> None:
         instance.loading = True
         task = asyncio.get_running_loop().create_task(self._reading(instance, work))
         self._reads.add(task)
         task.add_done_callback(self._reads.discard)
 
-    async def _reading(self, instance: Orchestration, work: Coroutine[None, None, None]) -> None:
+    async def _reading(self, instance: Orchestration, work: Callable[[Orchestration], Awaitable[None]]) -> None:
         try:
             async with self._places:
-                await work
+                await work(instance)
         except Exception as error:  # noqa: BLE001 - a journal that can't be read is as bad as one that can't be written
             self._failed(error)
         finally:
-            work.close()
             instance.loading = False
         self._ledger.ready.add(instance.mailbox, instance.id, Lane.OTHER)
         self._ledger.wake()
