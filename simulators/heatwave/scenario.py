@@ -35,7 +35,7 @@ class Scenario:
     rate: float = 72.0
     peak_pct: float = 98.7
     lead_s: float = 1500.0
-    cooldown_s: float = 900.0
+    cooldown_s: float = 1200.0
     stable_for_s: float = 1200.0
     stage_wait_s: float = 300.0
     poll_fast_s: float = 1.0

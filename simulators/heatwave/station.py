@@ -14,12 +14,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from simulators.client import SimulatorClient
 
 REPLY_LIMIT = 32 * 1024 * 1024
 ASK_TIMEOUT_S = 20.0
 END_TIMEOUT_S = 12.0
+COMMAND_TIMEOUT_S = 90.0
 TAIL_LINES = 12
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,10 +95,7 @@ class Station:
     async def _start(self, name: str, command: Sequence[str], log_name: str) -> Running:
         log = self.folder / log_name
         with log.open("ab") as output:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
-                env=_environment(), start_new_session=True,
-            )  # fmt: skip
+            process = await _spawn(command, output, output)
         return Running(name, process, log)
 
     async def cut_power(self) -> int:
@@ -158,12 +157,10 @@ class Station:
 
     async def command_line(self, *arguments: str) -> tuple[int, str]:
         """One call of the gateway's command line; its exit code and what it said."""
-        process = await asyncio.create_subprocess_exec(
-            *gateway_command(), *arguments, "--site", str(self.folder), stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=_environment(),
-        )  # fmt: skip
+        command = [*gateway_command(), *arguments, "--site", str(self.folder)]
+        process = await _spawn(command, asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT)
         try:
-            async with asyncio.timeout(90.0):
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
                 said, _ = await process.communicate()
         finally:
             if process.returncode is None:
@@ -201,6 +198,25 @@ class Station:
             told.append(f"{one.name} (pid {one.process.pid}) {how} with {one.process.returncode}")
         self.gateway = self.simulation = None
         return told
+
+
+async def _spawn(
+    command: Sequence[str], stdout: int | IO[bytes], stderr: int | IO[bytes]
+) -> asyncio.subprocess.Process:
+    """Start a process in a session of its own. Cancelled while it starts, it is killed: none is left that nobody knows."""
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+            env=_environment(), start_new_session=True,
+        )
+    )  # fmt: skip
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        process = await starting
+        process.kill()
+        await process.wait()
+        raise
 
 
 def gateway_command() -> list[str]:
