@@ -1,6 +1,6 @@
-# make run     a heatwave on a simulated substation, end to end
+# make run     a heatwave on a simulated substation, end to end (three minutes; ARGS=--fast plays a small one)
 # make test    linters, types and every test
-# make bench   figures, beside those of the bare driver
+# make bench   figures, beside those of bare libraries (ONLY=mass_shed: one case)
 # make lint    linters and types alone
 # make soak    the long runs of the tests
 # make clean   remove what was built here
@@ -37,7 +37,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 run: $(STAMP)
-	@exec $(BIN)/python -m simulators.heatwave
+	@exec $(BIN)/python -m simulators.heatwave $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -55,7 +55,7 @@ test: $(STAMP)
 	printf '\n%s%5d s  in all\n' "$$summary" $$((SECONDS - began))
 
 bench: $(STAMP)
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@exec $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 soak: $(STAMP)
 	$(BIN)/python -m pytest -q -m soak

@@ -59,6 +59,9 @@ class Narrator:
                 self._screen.event(f"restoring: {sentence}")
         elif gateway.phase in ("shedding", "cooldown") and self._new("step", (gateway.phase, gateway.tier)):
             self._screen.event(f"{gateway.phase}: {sentence}", BOLD if gateway.phase == "shedding" else PLAIN)
+        elif gateway.phase in ("watching", "stable"):
+            if self._new(gateway.phase, gateway.tier):  # a load near the edge goes to and fro: told once
+                self._screen.event(f"{gateway.phase}: {sentence}")
         elif self._new("phase", gateway.phase) and gateway.phase not in ("shedding", "cooldown"):
             self._screen.event(f"{gateway.phase}: {sentence}")
 

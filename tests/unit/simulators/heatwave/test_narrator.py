@@ -57,6 +57,14 @@ async def test_steps_and_tiers(stage: Stage) -> None:
     assert stage.narrator.tiers == ["Tier1", "Tier2"]
 
 
+async def test_a_load_near_the_edge_is_told_once(stage: Stage) -> None:
+    """Watching, stable, watching, stable: two lines."""
+    said = []
+    for phase in ("watching", "stable", "watching", "stable"):
+        said += await stage.see(phase=phase, tier="Tier1", sentence="loading is 95.0 %; waits for it to fall")
+    assert len(said) == 2
+
+
 async def test_links_that_went_and_came(stage: Stage) -> None:
     """Not while the gateway starts and knows no breakers yet."""
     assert await stage.see(total=0, troubled=("RTU001",)) == []
