@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import msgspec
 import structlog
 
-from gateway.durable import Engine, LimitExceededError
+from gateway.durable import Engine, EngineStoppedError, LimitExceededError
 from gateway.durable.instances import EntityInstance
 from gateway.durable.store import InstanceRow
 from gateway.shedding.breaker_model import Breaker, Observation, Phase, Result
@@ -98,15 +98,16 @@ class Observer:
             if told >= OBSERVATIONS_A_ROUND:
                 later[feeder] = None
                 continue
-            reading = self._field.driver.breaker(feeder)
             state = breaker_now(self._engine, feeder)
             if state is not None and state.phase is Phase.OPERATING:
                 later[feeder] = None  # its command's own outcome comes first
-            elif state is None or not _same(state, reading):
+                continue
+            reading = self._field.driver.breaker(feeder)
+            if state is None or not _same(state, reading):
                 observation = Observation(reading.position, reading.quality, reading.local, reading.op_count)
                 try:
                     self._engine.client.post_to_entity(breaker_id(feeder), "observe", observation)
-                except LimitExceededError:
+                except (LimitExceededError, EngineStoppedError):
                     later[feeder] = None
                 told += 1
         self._changed = later | self._changed
@@ -200,7 +201,7 @@ class Watch:
                 self._untold = None
             if self.ticks % EVALUATE_EVERY == 0:
                 client.post_to_entity(substation_id(site), "evaluate", None)
-        except LimitExceededError as error:
+        except (LimitExceededError, EngineStoppedError) as error:
             log.error("not_told", why=str(error))
 
     def _look_at_breakers(self) -> None:
