@@ -185,9 +185,11 @@ def _fault(evidence: Evidence, feeder: str) -> str:
 
 def _faults_told(evidence: Evidence) -> Check:
     parts, hidden = [], []
+    slow = {feeder for feeder, what in evidence.faults.items() if what == "slow"}
+    met = {one.feeder for one in evidence.commands if one.verdict in ("stuck", "refused") or one.feeder in slow}
     for feeder, what in sorted(evidence.faults.items()):
-        if not evidence.intents.get(feeder, 0):
-            parts.append(f"{feeder} {what}: never commanded")
+        if feeder not in met:
+            parts.append(f"{feeder} {what}: no command met it")
             continue
         told = evidence.told.get(feeder, "nothing")
         parts.append(f"{feeder} {what}: {told}")

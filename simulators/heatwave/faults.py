@@ -36,10 +36,10 @@ class FaultPlay:
     async def before_the_return(self, opened: Rows, silent_s: float) -> list[str]:
         """One open breaker gets stuck; another RTU, that with most open breakers, falls silent. Raises ControlError."""
         told = []
-        free = [name for name in sorted(opened) if name not in self.done]
+        free = sorted((name for name in opened if name not in self.done), key=lambda n: (str(opened[n]["tier"]), n))
         by_device = Counter(str(opened[name]["device"]) for name in free)
         if free:
-            feeder = free[len(free) // 2]
+            feeder = free[-1]  # of the last tier, whose large blocks come back last
             await self.simulator.fault("stuck", feeder)
             self.done[feeder] = "stuck open"
             by_device.pop(str(opened[feeder]["device"]), None)

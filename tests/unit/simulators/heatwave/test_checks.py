@@ -141,11 +141,11 @@ def test_frames_to_a_silent_rtu_are_explained_but_never_extra_commands() -> None
 
 
 def test_a_fault_that_was_never_met_is_said_so() -> None:
-    """A broken breaker that nobody commanded can't be told, and that is not hidden."""
+    """A broken breaker that no command met can't be told, and that is not hidden."""
     evidence = good()
     evidence.faults = {**evidence.faults, "X": "stuck closed"}
     assert failing(evidence) == []
-    assert "X stuck closed: never commanded" in named(judge(evidence), "told").value
+    assert "X stuck closed: no command met it" in named(judge(evidence), "told").value
 
 
 def test_stages_are_told_apart_by_time() -> None:
