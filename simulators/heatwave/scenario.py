@@ -92,7 +92,7 @@ def plan(scenario: Scenario, port: int) -> Plan:
         origin=crossing(scenario.peak_pct, read_weather()).astimezone(LOCAL) - timedelta(seconds=scenario.lead_s),
         seed=scenario.seed,
         peak_pct=scenario.peak_pct,
-        name="Heatwave of 16 January 2014",
+        name="Brunswick",
         cooldown_s=scenario.cooldown_s,
         command_deadline_s=scenario.deadline_s * scenario.rate,
         stable_for_s=scenario.stable_for_s,
