@@ -1,0 +1,88 @@
+"""``python -m benchmarks``: all cases one after the other, one JSON line each, then a table of what they say.
+
+usage: python -m benchmarks [--only NAME ...] [--list]
+
+Each figure stands beside that of a peer which did the same work in the same run, where there is one: absolute times
+differ by a factor of two between runs on a shared machine, their ratio much less. ``others`` tells how many cores
+somebody else used meanwhile. A target that is missed doesn't make this fail; a case that breaks does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.processes import machine_busy_s
+from benchmarks.summary import Row, render, rows_of
+
+HERE = Path(__file__).resolve().parent
+CASES = {
+    "journal_commit": "the journal beside bare SQLite",
+    "engine": "the durable engine beside bare SQLite",
+    "field_modbus": "the bare Modbus driver with 12,000 breakers",
+    "mass_shed": "the whole gateway with 12,000 breakers beside the bare driver",
+}
+NOISY_CORES = 0.2
+"""Above so many cores used by others a case's figures are called noisy."""
+
+
+def run(name: str) -> tuple[list[Row], bool]:
+    """Run one case, passing its lines on; the rows of its table, and whether it ended well."""
+    print(f"== {name}: {CASES[name]}", file=sys.stderr, flush=True)
+    began, busy_s, own_s = time.monotonic(), machine_busy_s(), _children_cpu_s()
+    command = [sys.executable, str(HERE / f"{name}.py")]
+    rows: list[Row] = []
+    with subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            rows += rows_of(json.loads(line)) if line.startswith("{") else []
+    wall_s = time.monotonic() - began
+    others = max(0.0, (machine_busy_s() - busy_s) - (_children_cpu_s() - own_s)) / wall_s
+    noisy = ": noisy" if others > NOISY_CORES else ""
+    print(f"== {name}: {wall_s:.0f} s; others used {others:.2f} cores{noisy}", file=sys.stderr, flush=True)
+    for row in rows:
+        row["what"] = f"{row['what']}{' *' if noisy else ''}"
+    return rows, process.returncode == 0
+
+
+def _children_cpu_s() -> float:
+    """CPU of this process and of all its descendants that were waited for, also by those in between."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def main() -> int:
+    """Run what was asked for; 1 when a case broke."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES), metavar="NAME")
+    parser.add_argument("--list", action="store_true", help="say what there is")
+    arguments = parser.parse_args()
+    if arguments.list:
+        print("\n".join(f"{name:16} {text}" for name, text in CASES.items()))
+        return 0
+    load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
+    rows: list[Row] = []
+    broken = []
+    for name in arguments.only:
+        found, well = run(name)
+        rows += found
+        broken += [] if well else [name]
+    print(f"\n{os.cpu_count()} cores, Python {platform.python_version()}, load before the start {load}")
+    print("* others used the machine meanwhile: noisy. beside: the peer of the same run\n")
+    print(render(rows))
+    for name in broken:
+        print(f"\nBROKEN: {name} did not end well", file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
