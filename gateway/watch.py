@@ -7,6 +7,7 @@ each round, however fast a contact flaps. A crash here loses nothing: the next s
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterable
 
 import msgspec
@@ -33,9 +34,15 @@ ALARMS_A_LOOK = 20
 """Breakers that are named in the log in one look; the others are counted in one line."""
 
 
+@functools.lru_cache(maxsize=100_000)
+def _entity(feeder: str) -> str:
+    """The id of a breaker's entity; every breaker's is asked for each second."""
+    return str(breaker_id(feeder))
+
+
 def breaker_now(engine: Engine, feeder: str) -> Breaker | None:
     """The newest state of a breaker entity in memory (not only the committed one), None when it has none."""
-    instance = engine.instances.get(str(breaker_id(feeder)))
+    instance = engine.instances.get(_entity(feeder))
     state = instance.core.load_state() if isinstance(instance, EntityInstance) else None
     return state if isinstance(state, Breaker) else None
 
@@ -49,7 +56,7 @@ class CommittedBreakers:
 
     def get(self, feeder: str) -> Breaker | None:
         """The committed state of a breaker, None when it has none."""
-        instance = self._engine.instances.get(str(breaker_id(feeder)))
+        instance = self._engine.instances.get(_entity(feeder))
         if instance is None or instance.row is None:
             return None
         known = self._decoded.get(feeder)

@@ -50,7 +50,7 @@ class Source:
         return Quality.UNCERTAIN if now - self.read_at > self.stale_after_s else Quality.GOOD
 
 
-class Field(enum.Enum):
+class Field(enum.StrEnum):
     """What is read of a breaker."""
 
     CLOSED = "closed"
@@ -67,18 +67,25 @@ STATUS_FIELDS = frozenset({Field.CLOSED, Field.OPEN, Field.LOCAL})
 class BreakerCell:
     """The values of one breaker. power_stale_s: a measured load older than this is no longer shown."""
 
-    __slots__ = ("name", "power_stale_s", "sources", "told", "values")
+    __slots__ = ("_status_sources", "name", "power_stale_s", "sources", "told", "values")
 
     def __init__(self, name: str, power_stale_s: float) -> None:
         self.name = name
         self.power_stale_s = power_stale_s
         self.values: dict[Field, float | None] = {}
         self.sources: dict[Field, Source] = {}
+        self._status_sources: tuple[Source, ...] = ()
         self.told: tuple[Position, Quality, bool | None, int | None] = (Position.UNKNOWN, Quality.BAD, None, None)
 
-    def status_sources(self) -> list[Source]:
-        """The sources of position and local."""
-        return [source for field, source in self.sources.items() if field in STATUS_FIELDS]
+    def feed(self, field: Field, source: Source) -> None:
+        """This field comes from this source from now on."""
+        self.sources[field] = source
+        status = [source for field, source in self.sources.items() if field in STATUS_FIELDS]
+        self._status_sources = tuple(dict.fromkeys(status))
+
+    def status_sources(self) -> tuple[Source, ...]:
+        """The sources of position and local, each once. Kept ready: this is asked for at every look at a breaker."""
+        return self._status_sources
 
     def position(self) -> Position:
         """Position as last read, whatever its quality."""

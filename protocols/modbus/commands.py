@@ -288,4 +288,4 @@ class Commander:
         request.future.set_result(CommandOutcome(outcome, self._position(request.feeder.name), detail, left))
 
     def _position(self, feeder: str) -> Position:
-        return self._device.image.breaker(feeder, self._monotonic()).position
+        return self._device.image.breakers[feeder].position()

@@ -51,7 +51,7 @@ class Block:
             if isinstance(tag.cell, MeasurementCell):
                 tag.cell.source = self.source
             elif tag.field is not None:
-                tag.cell.sources[tag.field] = self.source
+                tag.cell.feed(tag.field, self.source)
                 if tag.cell not in self.source.cells[-1:]:
                     self.source.cells.append(tag.cell)
 

@@ -14,7 +14,7 @@ def an_image(stale_after_s: float = 5.0):
     source = Source(stale_after_s)
     cell = BreakerCell("F1", power_stale_s=10.0)
     for what in (Field.CLOSED, Field.OPEN, Field.LOCAL, Field.OP_COUNT, Field.POWER):
-        cell.sources[what] = source
+        cell.feed(what, source)
     source.cells.append(cell)
     image.breakers["F1"] = cell
     image.sources.append(source)
@@ -118,7 +118,7 @@ def test_what_is_no_number_is_not_shown():
 def test_position_from_two_reads_is_as_good_and_as_old_as_the_worse():
     image, source, cell = an_image()
     other = Source(5.0)
-    cell.sources[Field.OPEN] = other
+    cell.feed(Field.OPEN, other)
     image.sources.append(other)
     read(image, source, cell, 100.0, closed=1.0, open=0.0)
     assert image.breaker("F1", 100.0).quality is Quality.BAD
