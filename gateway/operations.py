@@ -44,7 +44,7 @@ from gateway.shedding.measuring import read_load
 from gateway.shedding.override import OverrideError, check
 from gateway.shedding.report import Proof
 from gateway.shedding.substation import Substation
-from gateway.story import parse_proofs
+from gateway.story_feeders import parse_proofs
 from gateway.watch import Watch
 from protocols.base import LinkState
 

@@ -21,23 +21,13 @@ from gateway.clock import local_zone
 from gateway.durable import history as h
 from gateway.durable.codec import Json, unpack
 from gateway.durable.identity import EntityId
-from gateway.shedding.breaker_model import Breaker, Phase, Result
+from gateway.shedding.breaker_model import Breaker
 from gateway.shedding.conduct import EVENT
 from gateway.shedding.field import Field
-from gateway.shedding.report import (
-    EventKind,
-    FeederOutcome,
-    FeederState,
-    Outage,
-    Proof,
-    ReportData,
-    ReportEvent,
-    Sample,
-    Verdict,
-)
+from gateway.shedding.report import EventKind, Proof, ReportData, ReportEvent, Sample
 from gateway.shedding.substation import Substation
+from gateway.story_feeders import outages, outcome, proofs, touched
 from gateway.trend import TrendStore
-from protocols.base import Position
 
 MINUTE_US = 60_000_000
 BEFORE_US = 60 * MINUTE_US
@@ -105,7 +95,7 @@ async def tell_story(
         from_us, to_us = now_us - WITHOUT_PROCEDURE_US, now_us
     events = sorted((e for e in found.events if from_us <= e.time_us <= to_us), key=lambda e: e.time_us)
     samples = await asyncio.to_thread(trend.read, from_us, to_us)
-    touched = {name: state for name, state in states.items() if _touched(state, from_us)}
+    moved = {name: state for name, state in states.items() if touched(state, from_us)}
     site = field.site
     return ReportData(
         site=site.name,
@@ -117,9 +107,9 @@ async def tell_story(
         generated_us=now_us,
         samples=tuple(Sample(s.time_us, s.load_kw, s.capacity_kw, s.shed_kw, s.open_breakers) for s in samples),
         events=tuple(events),
-        outcomes=tuple(_outcome(field, name, state) for name, state in sorted(touched.items())),
-        outages=tuple(o for name, state in touched.items() for o in _outages(field, name, state, from_us)),
-        proofs=(*_proofs(states), *given_proofs),
+        outcomes=tuple(outcome(field, name, state) for name, state in sorted(moved.items())),
+        outages=tuple(o for name, state in moved.items() for o in outages(field, name, state, from_us)),
+        proofs=(*proofs(states), *given_proofs),
         journal_head=head,
         config_sha256=site.sha256,
         versions=(("gridlatch", __version__),),
@@ -313,80 +303,3 @@ def _override_event(time_us: int, told: Json) -> ReportEvent:
 def _finished_event(time_us: int, result: Json) -> ReportEvent:
     status = result.get("status", "") if isinstance(result, dict) else ""
     return ReportEvent(time_us, EventKind.FINISHED, f"Procedure finished: {status}")
-
-
-# Feeders
-
-
-def _touched(state: Breaker, from_us: int) -> bool:
-    return state.phase is not Phase.IDLE or any(ended.at_us >= from_us for ended in state.recent)
-
-
-_STATES = {
-    Result.DONE: FeederState.OPERATED,
-    Result.FAILED: FeederState.FAILED,
-    Result.REFUSED: FeederState.REFUSED,
-    Result.EXPIRED: FeederState.REFUSED,
-    Result.UNKNOWN: FeederState.UNKNOWN,
-}
-
-
-def _outcome(site: Field, name: str, state: Breaker) -> FeederOutcome:
-    feeder = site.feeders[name]
-    tier = feeder.tier or "no tier"
-    kw = state.shed.kw if state.shed is not None else feeder.rated_kw
-    if state.phase is not Phase.IDLE:
-        return FeederOutcome(name, tier, FeederState.UNKNOWN, kw, "its last command has no outcome yet")
-    worst = next((e for e in reversed(state.recent) if e.result is not Result.DONE), None)
-    last = worst or state.recent[-1]
-    detail = f"{last.target.value}: {last.detail}" if worst is not None else last.detail
-    return FeederOutcome(name, tier, _STATES[last.result], kw, detail)
-
-
-def _outages(site: Field, name: str, state: Breaker, from_us: int) -> list[Outage]:
-    found: list[Outage] = []
-    opened_us: int | None = None
-    customers = site.feeders[name].customers
-    for ended in state.recent:
-        if ended.result is not Result.DONE or ended.at_us < from_us:
-            continue
-        if ended.target is Position.OPEN and opened_us is None:
-            opened_us = ended.at_us
-        elif ended.target is Position.CLOSED and opened_us is not None:
-            found.append(Outage(name, opened_us, ended.at_us, customers))
-            opened_us = None
-    if opened_us is not None:
-        closed_us = None if state.position is Position.OPEN else state.observed_us
-        found.append(Outage(name, opened_us, closed_us, customers))
-    return found
-
-
-def _proofs(states: dict[str, Breaker]) -> tuple[Proof, ...]:
-    intents = sum(state.intents for state in states.values())
-    unresolved = [name for name, state in states.items() if state.phase is not Phase.IDLE]
-    still = [name for name, state in states.items() if state.shed is not None and state.position is Position.OPEN]
-    return (
-        Proof("Commands in the journal (intents to operate)", str(intents), Verdict.NOTE),
-        Proof(
-            "Commands without an outcome",
-            str(len(unresolved)) + (f": {', '.join(unresolved[:5])}" if unresolved else ""),
-            Verdict.FAILS if unresolved else Verdict.HOLDS,
-        ),
-        Proof("Feeders still shed", str(len(still)), Verdict.NOTE),
-    )
-
-
-def parse_proofs(given: Json) -> list[Proof]:
-    """Rows of evidence from a request: ``[{"name", "value", "verdict": "holds" | "fails" | "note"}]``.
-
-    Errors: ValueError.
-    """
-    if given is None:
-        return []
-    try:
-        rows = msgspec.convert(given, list[dict[str, str]])
-        if len(rows) > 100:
-            raise ValueError("at most 100 proofs")
-        return [Proof(row["name"][:200], row["value"][:400], Verdict(row["verdict"])) for row in rows]
-    except (msgspec.ValidationError, KeyError) as error:
-        raise ValueError(f"proofs is a list of objects with name, value and verdict: {error}") from error
