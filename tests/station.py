@@ -78,6 +78,15 @@ class Station:
                 lines[number] = f"{key} = {value}"
         path.write_text("\n".join(lines) + "\n")
 
+    def limit_travel(self, travel_s: float) -> None:
+        """Within how many seconds each breaker's end position must be read back."""
+        feeders = self.folder / "feeders.csv"
+        rows = [line.split(",") for line in feeders.read_text().splitlines()]
+        column = rows[0].index("travel_s")
+        for row in rows[1:]:
+            row[column] = f"{travel_s:g}"
+        feeders.write_text("\n".join(",".join(row) for row in rows) + "\n")
+
     def start_simulator(self) -> None:
         """Start the simulated hardware."""
         command = [sys.executable, "-m", "simulators", "run", "--site", str(self.folder)]
@@ -179,6 +188,12 @@ class Station:
         """All that daemon and simulator have said."""
         return (self.folder / "daemon.log").read_text(errors="replace")
 
+    def end_daemon(self) -> None:
+        """End the daemon if it still runs."""
+        if self._daemon is not None and self._daemon.poll() is None:
+            self._daemon.kill()
+            self._daemon.wait()
+
     def end(self) -> None:
         """End what is left."""
         for process in (self._daemon, self._simulator):
@@ -197,12 +212,15 @@ async def station(
     first_host: str,
     settings: Mapping[str, str],
     generator: tuple[str, ...] = (),
+    travel_s: float | None = None,
 ) -> AsyncIterator[Station]:
     """A station with its simulator running and its daemon not started yet."""
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - before anything runs
     made = Station(folder)
     try:
         made.write_site(rtus, breakers, port, first_host, settings, generator)
+        if travel_s is not None:
+            made.limit_travel(travel_s)
         made.start_simulator()
         yield made
     finally:
@@ -228,14 +246,10 @@ TRAVEL_S = 1
 
 
 @contextlib.asynccontextmanager
-async def small_station(folder: Path, port: int, first_host: str, **settings: str) -> AsyncIterator[Station]:
+async def small_station(
+    folder: Path, port: int, first_host: str, generator: tuple[str, ...] = (), **settings: str
+) -> AsyncIterator[Station]:
     """3 RTUs with 8 breakers each, quick in all it does, at 18 % of its capacity: nothing starts by itself."""
-    generator = ("--peak-pct", "40")
-    async with station(folder, 3, 8, port, first_host, {**SMALL, **settings}, generator) as made:
-        feeders = folder / "feeders.csv"
-        rows = [line.split(",") for line in feeders.read_text().splitlines()]
-        column = rows[0].index("travel_s")
-        for row in rows[1:]:
-            row[column] = str(TRAVEL_S)
-        feeders.write_text("\n".join(",".join(row) for row in rows) + "\n")
+    options = ("--peak-pct", "40", *generator)
+    async with station(folder, 3, 8, port, first_host, {**SMALL, **settings}, options, TRAVEL_S) as made:
         yield made

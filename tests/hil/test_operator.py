@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ async def test_a_critical_feeder_is_never_opened_by_a_procedure(site: Station, p
     for order in ({"feeders": critical}, {"feeders": critical, "force": True, "actor": "anna", "procedure": ""}):
         started = await site.ask("instances.start", name="OpenAll", input=order)
         instance = str(started["instance"])
-        await until(lambda: finished(site, instance), "the outcomes")
+        await until(partial(finished, site, instance), "the outcomes")
         output = (await site.ask("instances.show", instance=instance))["output"]
         assert output == dict.fromkeys(critical, "refused")
     by_hand = await site.cli("breakers", "open", critical[0], "--reason", "by mistake")

@@ -79,7 +79,7 @@ async def test_sigterm_in_the_middle_of_a_shed_ends_what_is_on_its_way_and_the_r
     await start_shed(site, "interrupted")
 
     async def begun() -> bool:
-        return (0, 0) != (await taken(plant))[0]
+        return (await taken(plant))[0] != (0, 0)
 
     await until(begun, "the first command")
     assert site.stop_daemon() == 0

@@ -1,0 +1,100 @@
+"""A wrong configuration, a program that can't be used, a journal that can't be: nothing starts, and it is said why."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+from station import Ran, Station, small_station
+
+
+async def start(site: Station) -> Ran:
+    """Run the daemon, which is to end at once."""
+    ran = await site.cli("run", str(site.folder), timeout_s=20.0)
+    assert "Traceback" not in ran.err
+    return ran
+
+
+async def connections(site: Station) -> object:
+    async with site.simulator() as plant:
+        return (await plant.state())["connections"]
+
+
+async def test_a_wrong_configuration_tells_every_problem_at_once_and_starts_nothing(tmp_path: Path) -> None:
+    async with small_station(
+        tmp_path, 15308, "127.0.8.31", stage_pct='"most"', arm_pct="90.0", programs='["none.py"]'
+    ) as site:
+        assert await connections(site) == 0
+        feeders = site.folder / "feeders.csv"
+        feeders.write_text(feeders.read_text().replace("F001-001,RTU001", "F001-001,RTU999"))
+        ran = await start(site)
+        assert (ran.code, ran.out) == (2, "")
+        for words in ("stage_pct", "arm_pct", "none.py", "RTU999"):
+            assert words in ran.err
+        assert "feeders.csv:2:" in ran.err
+        assert "write instead" in ran.err
+        assert f"{ran.err.count('write instead')} problems; nothing was started" in ran.err
+        assert not (site.folder / "state").exists()
+        assert await connections(site) == 0
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("def Broken(context:\n", "SyntaxError"),
+        ("import no_such_module\n", "no_such_module"),
+        ("import sys\nsys.exit(0)\n", "SystemExit"),
+        ("def Forgotten(ctx):\n    yield ctx\n", "offers nothing"),
+        ("def LoadSheddingProtocol(context):\n    yield context\n", "LoadSheddingProtocol"),
+    ],
+    ids=["syntax", "import", "exits", "empty", "taken"],
+)
+async def test_a_program_that_cannot_be_used_is_named_and_nothing_starts(
+    tmp_path: Path, program: str, words: str
+) -> None:
+    async with small_station(tmp_path, 15309, "127.0.8.41", programs='["own.py"]') as site:
+        (site.folder / "own.py").write_text(program)
+        ran = await start(site)
+        assert ran.code == 1
+        assert "the program " in ran.err
+        assert "own.py can" in ran.err or "own.py offers" in ran.err
+        assert words in ran.err
+        assert await connections(site) == 0
+
+
+async def test_a_journal_of_a_newer_version_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    async with small_station(tmp_path, 15310, "127.0.8.51") as site:
+        site.start_daemon()
+        await site.wait_serving()
+        assert site.stop_daemon() == 0
+        journal = site.folder / "state" / "journal.db"
+        with sqlite3.connect(journal) as database:
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            database.execute(f"PRAGMA user_version = {version + 1}")
+        database.close()
+        before = hashlib.sha256(journal.read_bytes()).hexdigest()
+        ran = await start(site)
+        assert ran.code == 1
+        assert "newer" in ran.err
+        assert hashlib.sha256(journal.read_bytes()).hexdigest() == before
+        with sqlite3.connect(journal) as database:
+            database.execute(f"PRAGMA user_version = {version}")
+        database.close()
+        site.start_daemon()
+        await site.wait_serving()
+        assert site.stop_daemon() == 0
+
+
+async def test_a_file_in_the_place_of_the_socket_or_the_state_is_not_touched(tmp_path: Path) -> None:
+    async with small_station(tmp_path, 15311, "127.0.8.61") as site:
+        site.socket.write_text("mine")
+        ran = await start(site)
+        assert (ran.code, site.socket.read_text()) == (1, "mine")
+        assert "is no socket" in ran.err
+        site.socket.unlink()
+        site.change_site({"state_dir": '"site.toml"'})
+        ran = await start(site)
+        assert ran.code in (1, 2)
+        assert "site.toml" in ran.err
