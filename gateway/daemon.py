@@ -5,8 +5,9 @@ every breaker → compare with what was known → release outputs, or wait for a
 let commands end → write → close.
 
 What must stay true: nothing is written to the field before every breaker was read or is known not to answer; a hold after
-a restart outlives further restarts, until an operator releases it; when the journal fails, outputs are held at once and the process ends (the service manager starts it again); every start and every
-orderly stop is a record in the journal. On a crash nothing has to be cleaned up: the next start does it all.
+a restart outlives further restarts, until an operator releases it; when the journal fails, outputs are held at once and
+the process ends (the service manager starts it again); every start and every orderly stop is a record in the journal.
+On a crash nothing has to be cleaned up: the next start does it all.
 """
 
 from __future__ import annotations

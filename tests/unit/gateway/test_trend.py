@@ -53,3 +53,13 @@ def test_lines_that_are_none_are_left_out(tmp_path, line):
     store = TrendStore(tmp_path)
     store.path.write_text(line)
     assert store.read(0, 10**12) == []
+
+
+@pytest.mark.parametrize("cut", [b"2000000,1", b"2", b"\0\0\0", b"\xff\xfe"])
+def test_a_line_that_a_crash_cut_short_swallows_no_other(tmp_path, cut):
+    TrendStore(tmp_path).append(sample(1))
+    with (tmp_path / "trend.csv").open("ab") as file:
+        file.write(cut)
+    after = TrendStore(tmp_path)
+    after.append(sample(3))
+    assert after.read(0, 10_000_000) == [sample(1), sample(3)]
