@@ -20,6 +20,9 @@ from gateway.shedding.substation import Loading
 from gateway.shedding.trigger import TriggerState, resumed, step
 from protocols.base import LinkState, Position, Quality
 
+TROUBLED_AT_MOST = 100
+"""Names of feeders that a plan tells."""
+
 
 class Load(msgspec.Struct, frozen=True):
     """Result of ReadLoad. good: False means that kw and percent are not to be used."""
@@ -60,8 +63,8 @@ class RestoreOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class RestorePlan(msgspec.Struct, frozen=True):
     """Result of PlanRestore. feeders: name and load before the shed (kW). left: feeders that remain shed after this
-    stage; unresolved: of those, with a command whose outcome is not known; stuck: not counted in left: blocked, local,
-    locked out or excluded; someone has to see to them.
+    stage; unresolved: of those, with a command whose outcome is not known, or not readable now; stuck: not counted in
+    left: blocked, local, locked out or excluded; someone has to see to them. troubled: names of both, some of many.
     """
 
     feeders: list[tuple[str, float]]
@@ -73,6 +76,7 @@ class RestorePlan(msgspec.Struct, frozen=True):
     wait_us: int
     why: str
     load: Load
+    troubled: list[str] = []
 
 
 def read_load(field: Field) -> Load:
@@ -143,21 +147,25 @@ class MeasuringActivities:
         states = await breaker_states(context.client, field.feeders)
         excluded = frozenset(order.exclude)
         blocks: list[Block] = []
-        unresolved = stuck = 0
+        unresolved: list[str] = []
+        stuck: list[str] = []
         for name, state in states.items():
             command = state.command
             if command is not None and command.procedure == order.procedure:
-                unresolved += 1
+                unresolved.append(name)
             if state.shed is None or state.shed.procedure != order.procedure or state.phase is not Phase.IDLE:
                 continue
             closing_blocked = state.blocked is not None and state.blocked.close
             if name in excluded or closing_blocked or state.local or state.locked_out:
-                stuck += 1
+                stuck.append(name)
+            elif not self._reachable(name):
+                unresolved.append(name)
             else:
                 blocks.append(Block(name, state.shed.kw, state.shed.since_us))
         if not load.good:
             why = "the load is not measured"
-            return RestorePlan([], 0.0, 0.0, len(blocks) + unresolved, unresolved, stuck, 0, why, load)
+            left = len(blocks) + len(unresolved)
+            return RestorePlan([], 0.0, 0.0, left, len(unresolved), len(stuck), 0, why, load)
         stage = next_stage(
             blocks,
             measured_kw=load.kw,
@@ -172,13 +180,19 @@ class MeasuringActivities:
             [(name, before_kw[name]) for name in stage.feeders],
             stage.predicted_kw,
             stage.headroom_kw,
-            stage.left + unresolved,
-            unresolved,
-            stuck,
+            stage.left + len(unresolved),
+            len(unresolved),
+            len(stuck),
             stage.wait_us,
             stage.why,
             load,
+            (unresolved + stuck)[:TROUBLED_AT_MOST],
         )
+
+    def _reachable(self, feeder: str) -> bool:
+        """True if a command could be sent now: one that can't must not count as an attempt."""
+        driver = self._field.driver
+        return driver.breaker(feeder).quality is Quality.GOOD and driver.link_of(feeder).state is LinkState.UP
 
 
 class LoadWatch:

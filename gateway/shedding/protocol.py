@@ -20,6 +20,8 @@ changed configuration does not change a procedure that runs.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 
 from gateway.durable.codec import Json
@@ -37,6 +39,8 @@ MAX_REPLACEMENTS = 5
 ROUNDS_PER_HISTORY = 200
 """Measurements after which the procedure starts over with an empty history."""
 RESTORE_WORD = "cancel-and-restore"
+MAX_CLOSE_TRIES = 3
+"""Attempts at closing one feeder; then a person has to see to it. Two failed closes lock a breaker out anyway."""
 MAX_ROUNDS_FOR_UNRESOLVED = 30
 """Checks for which restoration waits for breakers whose position can't be learnt."""
 
@@ -73,6 +77,7 @@ class Carried(msgspec.Struct, omit_defaults=True):
     overrides: list[dict[str, object]] = []
     unresolved_rounds: int = 0
     tiers_begun: int = 0
+    left_off: list[str] = []
 
 
 class StartOver(Exception):
@@ -165,8 +170,12 @@ class Procedure:
                 self.state.restoring = False
         except Stopped as stop:
             return self.summary(stop.status, stop.reason)
-        incomplete = self.state.unclosed or self.state.unresolved_rounds
-        return self.summary("incomplete" if incomplete else RESTORED, self.order.reason)
+        return self.summary("incomplete" if self.not_closed else RESTORED, self.order.reason)
+
+    @property
+    def not_closed(self) -> list[str]:
+        """Feeders that this procedure has opened and could not close, as far as it knows."""
+        return sorted({*self.state.unclosed, *self.state.left_off})
 
     def shed(self, load: Load) -> Step[Load]:
         """One tier's worth after the other, a cooldown after each, while there is stress; the load at the end."""
@@ -279,7 +288,9 @@ class Procedure:
         while True:
             self.turn_page()
             self.rounds += 1
-            order = {"procedure": self.context.instance_id, "exclude": self.state.unclosed}
+            tries = Counter(self.state.unclosed)
+            given_up = sorted(name for name, failed in tries.items() if failed >= MAX_CLOSE_TRIES)
+            order = {"procedure": self.context.instance_id, "exclude": given_up}
             told = yield from conductor.run("PlanRestore", order)
             plan = msgspec.convert(told, RestorePlan)
             yield from conductor.settle()
@@ -287,8 +298,8 @@ class Procedure:
                 yield from self.measure()
                 continue
             self.figures.load_pct = plan.load.percent
+            self.state.left_off = plan.troubled
             if not plan.feeders and not plan.left:
-                self.state.unresolved_rounds = 0
                 return True
             if not plan.feeders and plan.left == plan.unresolved:
                 self.state.unresolved_rounds += 1
@@ -313,7 +324,9 @@ class Procedure:
         )
         outcomes = yield from self.command("SendReconnectCommand", list(stage))
         closed = [name for name, outcome in outcomes.items() if outcome == "done"]
-        self.state.unclosed.extend(name for name, outcome in outcomes.items() if outcome == "failed")
+        back = set(closed)
+        self.state.unclosed = [name for name in self.state.unclosed if name not in back]
+        self.state.unclosed += [name for name in outcomes if name not in back]
         self.book(0, len(closed), -sum(stage[name] for name in closed))
         yield from conductor.settle()
         end_us = conductor.now_us + int(settings.stage_wait_s * 1e6)
@@ -434,7 +447,7 @@ class Procedure:
             "still_shed_kw": round(state.shed_kw, 1),
             "shortfall_kw": round(self.figures.shortfall_kw, 1),
             "failed": sorted(set(state.tried)),
-            "not_closed": sorted(set(state.unclosed)),
+            "not_closed": self.not_closed,
             "overrides": self.figures.overrides,
         }
 

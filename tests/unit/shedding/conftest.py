@@ -126,6 +126,7 @@ class FakeDriver:
     def __init__(self, names: Iterable[str]) -> None:
         self.breakers = {name: FakeBreaker() for name in names}
         self.load: float | None = 900.0
+        self.link = LinkState.UP
         self.writes = 0
         self.writes_enabled = False
         self.under_way = 0
@@ -177,7 +178,7 @@ class FakeDriver:
 
     def link_of(self, feeder: str) -> LinkStatus:
         """See Driver."""
-        return LinkStatus("rtu", LinkState.UP, "", 0.0)
+        return LinkStatus("rtu", self.link, "", 0.0)
 
     def links(self) -> list[LinkStatus]:
         """See Driver."""

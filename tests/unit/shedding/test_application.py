@@ -14,7 +14,7 @@ from gateway.shedding.breaker_model import Phase
 from gateway.shedding.entities import breaker_id, substation_id, transformer_id
 from gateway.shedding.measuring import LoadWatch
 from gateway.shedding.states import breaker_state
-from protocols.base import Position, Quality
+from protocols.base import LinkState, Position, Quality
 
 from .conftest import Station, make_feeder, make_site
 
@@ -263,6 +263,15 @@ async def test_stress_starts_the_procedure_which_sheds_waits_and_restores(statio
     assert (ended.output["status"], ended.output["opened"], ended.output["closed"]) == ("restored", 2, 2)
     assert (await substation(station))["running"] is None
     assert {position(station, f) for f in station.driver.breakers} == {"closed"}
+
+
+async def test_restoration_does_not_use_up_its_attempts_on_a_device_that_is_not_there(station):
+    await run(station, "SendDisconnectCommand", {"feeders": ["A1"], "procedure": "p"})
+    station.driver.link = LinkState.SILENT
+    plan = await run(station, "PlanRestore", {"procedure": "p"})
+    assert (plan["feeders"], plan["left"], plan["unresolved"], plan["troubled"]) == ([], 1, 1, ["A1"])
+    station.driver.link = LinkState.UP
+    assert [name for name, _ in (await run(station, "PlanRestore", {"procedure": "p"}))["feeders"]] == ["A1"]
 
 
 async def test_the_cooldown_survives_a_power_cut(station):

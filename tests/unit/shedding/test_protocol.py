@@ -574,20 +574,46 @@ def test_restoration_waits_for_headroom():
     )
 
 
-def test_a_breaker_that_fails_to_close_is_left_to_people():
-    book = (
-        restoring()
-        >> stage(("A", 25.0), ("B", 20.0))
+def after_a_failed_close(book: Playbook, *excluded: str) -> Playbook:
+    """B does not close; the next plan leaves out these."""
+    return (
+        book
         << activity("SendReconnectCommand")
-        >> outcomes(A="done", B="failed")
+        >> outcomes(B="failed")
         << timer(60)
         >> later(60)
         << activity("ReadLoad")
         >> load(80.0)
-        << activity("PlanRestore", exclude=["B"])
-        >> stage(stuck=1)
+        << activity("PlanRestore", exclude=list(excluded))
     )
-    finish(book, status="incomplete", not_closed=["B"], still_shed_kw=20.0)
+
+
+def test_a_breaker_that_fails_to_close_is_tried_again_but_not_for_ever_and_then_left_to_people():
+    book = restoring() >> stage(("B", 20.0))
+    book = after_a_failed_close(book) >> stage(("B", 20.0))
+    book = after_a_failed_close(book) >> stage(("B", 20.0))
+    book = after_a_failed_close(book, "B") >> stage(stuck=1, troubled=["B"])
+    finish(book, status="incomplete", not_closed=["B"])
+
+
+def test_a_breaker_that_closes_at_the_second_try_is_no_trouble_any_more():
+    book = after_a_failed_close(restoring() >> stage(("B", 20.0))) >> stage(("B", 20.0))
+    book = (
+        book
+        << activity("SendReconnectCommand")
+        >> outcomes(B="done")
+        << timer(60)
+        >> later(60)
+        << activity("ReadLoad")
+        >> load(80.0)
+        << activity("PlanRestore", exclude=[])
+        >> stage()
+    )
+    finish(book, status="restored", not_closed=[])
+
+
+def test_feeders_that_only_people_can_close_are_named_and_not_called_restored():
+    finish(restoring() >> stage(stuck=1, troubled=["L"]), status="incomplete", not_closed=["L"])
 
 
 # --- bad measurement --------------------------------------------------------------------------------------------------
