@@ -20,7 +20,7 @@ from gateway.shedding.breaker_model import Breaker, Observation, Phase, Result
 from gateway.shedding.entities import breaker_id, substation_id, transformer_id
 from gateway.shedding.field import Field
 from gateway.shedding.measuring import LoadWatch, read_load
-from gateway.shedding.substation import Loading
+from gateway.shedding.substation import Loading, Substation
 from gateway.trend import TrendSample, TrendStore
 from protocols.base import BreakerReading, LinkState, LinkStatus, Position
 
@@ -140,7 +140,7 @@ class Picture:
 
 
 class Watch:
-    """Once a second: trigger, trend, picture; every half minute the substation is asked to look again."""
+    """Once a second: trigger, trend, picture; under stress the substation is asked to look again every half minute."""
 
     def __init__(
         self,
@@ -206,10 +206,16 @@ class Watch:
             if self._untold is not None:
                 client.post_to_entity(transformer_id(site), "observe", self._untold)
                 self._untold = None
-            if self.ticks % EVALUATE_EVERY == 0:
+            if self.ticks % EVALUATE_EVERY == 0 and self._waits_under_stress():
                 client.post_to_entity(substation_id(site), "evaluate", None)
         except (LimitExceededError, EngineStoppedError) as error:
             log.error("not_told", why=str(error))
+
+    def _waits_under_stress(self) -> bool:
+        """Whether looking again could start anything; if not, nobody is asked, and an idle journal stays idle."""
+        instance = self._engine.instances.get(str(substation_id(self._field.site)))
+        state = instance.core.load_state() if isinstance(instance, EntityInstance) else None
+        return isinstance(state, Substation) and state.stress and state.running is None
 
     def _look_at_breakers(self) -> None:
         counts = dict.fromkeys(
