@@ -461,7 +461,7 @@ def main() -> None:
     parser.add_argument("--rtus", type=int, default=120)
     parser.add_argument("--breakers", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=30.0, help="length of the steady case")
-    parser.add_argument("--dir", type=Path, default=None, help="a folder on the disk to measure")
+    parser.add_argument("--dir", type=Path, default=Path("/var/tmp"), help="a folder on the disk to measure")
     parser.add_argument("--keep", action="store_true", help="leave the site's folder where it is")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=arguments.dir, prefix="mass_shed."))
