@@ -20,6 +20,7 @@ _STATES = {
     Result.FAILED: FeederState.FAILED,
     Result.REFUSED: FeederState.REFUSED,
     Result.EXPIRED: FeederState.REFUSED,
+    Result.NOT_SENT: FeederState.REFUSED,
     Result.UNKNOWN: FeederState.UNKNOWN,
 }
 

@@ -30,6 +30,7 @@ from gateway.durable.activities import ActivityRunner, Key, Report
 from gateway.durable.client import DurableOrchestrationClient
 from gateway.durable.codec import encode
 from gateway.durable.entities import Callers, Entities
+from gateway.durable.entity import CLIENT
 from gateway.durable.errors import EngineStoppedError
 from gateway.durable.futures import set_done, set_error
 from gateway.durable.instances import EntityInstance, Instance, Orchestration
@@ -70,7 +71,7 @@ class Engine:
         self.clock = clock
         self.failure: BaseException | None = None
         # Answers to a client of an earlier process must not reach one of this process by chance.
-        self.callers = Callers(f"client:{uuid.uuid4().hex}")
+        self.callers = Callers(f"{CLIENT}{uuid.uuid4().hex}")
         self.client = DurableOrchestrationClient(self)
         self.timers = Timers(clock, self._timers_fired)
         self.activities = ActivityRunner(registry, self.client, self._activity_ended)

@@ -24,6 +24,8 @@ from gateway.durable.errors import FailureDetails, LimitExceededError, describe
 from gateway.durable.identity import EntityId, check_instance_id, name_of
 
 MAX_WAITING_CALLERS = 10_000
+CLIENT = "client:"
+"""Callers that begin so are no instances, but clients within one process."""
 MAX_ACTIONS_PER_OPERATION = 20_000
 
 
@@ -181,6 +183,11 @@ class DurableEntityContext:
         token = f"w{self._next_id()}"
         waiting[token] = (self._request.caller, self._request.caller_task)
         return token
+
+    def waits(self, token: str) -> bool:
+        """True while a caller waits for the answer that belongs to this token."""
+        waiting = self._entity.waiting if self._waiting is None else self._waiting
+        return token in waiting
 
     def resolve(self, token: str, result: Json = None) -> None:
         """Answer a caller that waits; a token that was used (or is empty) does nothing."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
 import structlog
 
 from gateway.durable import history as h
 from gateway.durable.activities import INTERRUPTED, Key, PendingActivity, Report, decode_pending
 from gateway.durable.codec import NULL
-from gateway.durable.entity import OperationRequest, decode_snapshot
+from gateway.durable.entity import CLIENT, EntitySnapshot, OperationRequest, decode_snapshot
 from gateway.durable.errors import FailureDetails, NotFoundError
 from gateway.durable.identity import EntityId
 from gateway.durable.instances import ENTITY, EntityInstance, Orchestration
@@ -83,9 +84,16 @@ def recover(found: Recovered, ledger: Ledger, timers: Timers) -> Interrupted:
     return interrupted
 
 
+def _without_lost_callers(snapshot: EntitySnapshot) -> EntitySnapshot:
+    """Clients of the process that ended wait for nothing any more: their places are free again."""
+    waiting = {token: caller for token, caller in snapshot.waiting.items() if not caller[0].startswith(CLIENT)}
+    return snapshot if len(waiting) == len(snapshot.waiting) else msgspec.structs.replace(snapshot, waiting=waiting)
+
+
 def _entity(ledger: Ledger, row: InstanceRow) -> None:
     try:
-        entity = ledger.make_entity(EntityId.parse(row.instance), row.created_us, decode_snapshot(row.state))
+        snapshot = _without_lost_callers(decode_snapshot(row.state))
+        entity = ledger.make_entity(EntityId.parse(row.instance), row.created_us, snapshot)
     except NotFoundError as error:
         # The site's module may come back with the next start: its state and messages stay in the journal.
         log.error("entity_missing", entity=row.instance, error=str(error))

@@ -322,7 +322,7 @@ _TABLE: dict[Phase, dict[Event, Row]] = {
         Event.DONE: (Phase.IDLE, (_note, _end(Result.DONE))),
         Event.DECLINED: (Phase.IDLE, (_end(Result.REFUSED),)),
         Event.FAILED: (Phase.IDLE, (_note, _end(Result.FAILED))),
-        Event.NOT_SENT: (Phase.IDLE, (_end(Result.FAILED, "nothing was sent: "),)),
+        Event.NOT_SENT: (Phase.IDLE, (_end(Result.NOT_SENT, "nothing was sent: "),)),
         Event.OUTLIVED: (Phase.IDLE, (_end(Result.EXPIRED),)),
         Event.LOST: (Phase.RESOLVING, (_read,)),
         Event.READ_AGAIN: (Phase.OPERATING, ()),

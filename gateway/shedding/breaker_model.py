@@ -32,10 +32,14 @@ class Phase(enum.StrEnum):
 
 
 class Result(enum.StrEnum):
-    """What a caller is told. All but UNKNOWN are final; UNKNOWN becomes DONE or FAILED once a readback decides."""
+    """What a caller is told. All but UNKNOWN are final; UNKNOWN becomes DONE or FAILED once a readback decides.
+
+    NOT_SENT: no frame left (no connection, say), so nothing moved and nothing is known against the breaker.
+    """
 
     DONE = "done"
     REFUSED = "refused"
+    NOT_SENT = "not_sent"
     FAILED = "failed"
     EXPIRED = "expired"
     UNKNOWN = "unknown"

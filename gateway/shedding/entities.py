@@ -97,6 +97,7 @@ def breaker_entity(rules_of: Callable[[str], Rules | None]) -> Callable[[Durable
         if rules is None:
             raise LookupError(f"this site has no feeder {context.entity_key!r}")
         message = decoder.decode(context.get_raw_input())
+        state = _with_callers_who_wait(context, state)
         meaning = classify(state, rules, operation, message, context.now_us)
         token = context.defer_result() if meaning.event in DEFERRED else None
         after, effects = transition(state, rules, message, meaning, context.now_us, token)
@@ -119,6 +120,14 @@ def breaker_entity(rules_of: Callable[[str], Rules | None]) -> Callable[[Durable
         return result
 
     return breaker
+
+
+def _with_callers_who_wait(context: DurableEntityContext, state: Breaker) -> Breaker:
+    """Without the callers whose process has ended: they must not take the places of those who ask again."""
+    command = state.command
+    if command is None or all(context.waits(token) for token in command.tokens):
+        return state
+    return replace(state, command=replace(command, tokens=tuple(t for t in command.tokens if context.waits(t))))
 
 
 def _operate(context: DurableEntityContext, feeder: str, effect: Operate) -> None:

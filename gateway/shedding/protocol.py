@@ -241,7 +241,10 @@ class Procedure:
         return opened_kw
 
     def open_block(self, block: dict[str, float], left_out: set[str]) -> Step[float]:
-        """Open these feeders (kW each); what did not open is left out of this step, and what failed of all others."""
+        """Open these feeders (kW each); what did not open is left out of this step, and what failed of all others.
+
+        A feeder to which nothing could be sent has not failed: the next step may take it.
+        """
         outcomes = yield from self.command("SendDisconnectCommand", list(block))
         opened = [name for name, outcome in outcomes.items() if outcome == "done"]
         left_out.update(name for name in outcomes if name not in opened)
@@ -326,7 +329,8 @@ class Procedure:
         closed = [name for name, outcome in outcomes.items() if outcome == "done"]
         back = set(closed)
         self.state.unclosed = [name for name in self.state.unclosed if name not in back]
-        self.state.unclosed += [name for name in outcomes if name not in back]
+        # What could not be sent, or not in time, was no attempt.
+        self.state.unclosed += [name for name, word in outcomes.items() if word in ("failed", "refused", "unknown")]
         self.book(0, len(closed), -sum(stage[name] for name in closed))
         yield from conductor.settle()
         end_us = conductor.now_us + int(settings.stage_wait_s * 1e6)

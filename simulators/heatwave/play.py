@@ -210,9 +210,7 @@ class Play:
             state = (await self.station.ask("breakers.show", {"feeder": name}))["state"]
             assert isinstance(state, dict)
             recent = rows(state.get("recent", []))
-            found[name] = sum(
-                1 for ended in recent if ended["result"] == "expired" or "nothing was sent" in str(ended["detail"])
-            )
+            found[name] = sum(1 for ended in recent if ended["result"] in ("expired", "not_sent"))
         return found
 
     # What the steps are made of

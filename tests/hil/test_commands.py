@@ -134,7 +134,8 @@ async def test_a_device_that_spoils_every_reply_is_a_troubled_link_and_no_positi
         await until(distrusted, f"bad quality with {how}")
     writes = (await plant.links())["RTU003"]["writes"]
     ran = await site.cli("breakers", "open", "F003-004", "--reason", "test")
-    assert ran.code == 1
+    assert ran.code == 4
+    assert "not_sent" in ran.out
     assert "nothing was sent" in ran.out
     assert (await plant.links())["RTU003"]["writes"] == writes
     await plant.clear("RTU003")
@@ -143,6 +144,12 @@ async def test_a_device_that_spoils_every_reply_is_a_troubled_link_and_no_positi
         return (await shown(site, "F003-004"))["quality"] == "good"
 
     await until(trusted, "good quality again")
+    await until(lambda: link_is_up(site, "F003-004"), "the link is up again")
+
+
+async def link_is_up(site: Station, feeder: str) -> bool:
+    """True when commands can be sent to this feeder's device."""
+    return (await shown(site, feeder))["link"] == "up"
 
 
 async def test_a_breaker_in_local_is_left_alone(site: Station, plant: SimulatorClient) -> None:

@@ -170,7 +170,7 @@ async def test_a_device_that_restarts_in_the_middle_of_a_shed_loses_and_repeats_
 
 
 async def test_lost_and_spoilt_answers_in_a_shed_are_resolved_by_reading(site: Station, plant: SimulatorClient) -> None:
-    """A connection that gave a wrong answer is given up, so that its other commands may not leave: that is said."""
+    """A connection that gave a wrong answer is given up; commands that could not leave then leave with the next step."""
     await plant.fault("garbled_reply", "F001-004")
     await plant.fault("lost_reply", "F002-002")
     await plant.fault("lost_reply", "F003-001")
@@ -179,6 +179,5 @@ async def test_lost_and_spoilt_answers_in_a_shed_are_resolved_by_reading(site: S
     counters = await plant.counters()
     took = {n: (counters[n].open_commands, counters[n].operations, counters[n].position) for n in TIER3}
     assert [took[name] for name in ("F001-004", "F002-002", "F003-001")] == [(1, 1, "open")] * 3
-    assert set(took.values()) <= {(1, 1, "open"), (0, 0, "closed")}
-    output = await restored(site, "mute")
-    assert output["failed"] == [name for name in TIER3 if took[name] == (0, 0, "closed")]
+    assert set(took.values()) == {(1, 1, "open")}
+    assert (await restored(site, "mute"))["failed"] == []

@@ -10,7 +10,7 @@ import pytest
 
 from config.models import Mode
 from gateway.durable import EntityId, EntityOperationError, OrchestrationRuntimeStatus
-from gateway.shedding.breaker_model import Phase
+from gateway.shedding.breaker_model import CALLERS_LIMIT, Phase
 from gateway.shedding.entities import breaker_id, substation_id, transformer_id
 from gateway.shedding.measuring import LoadWatch
 from gateway.shedding.states import breaker_state
@@ -75,7 +75,7 @@ async def test_a_list_gives_the_outcome_of_each_and_critical_feeders_stay(statio
     station.driver.breakers["A2"].answers = ["fail"]
     station.driver.breakers["A3"].answers = ["offline"]
     outcomes = await run(station, "SendDisconnectCommand", ["A1", "A2", "A3", "H1", "N1"])
-    assert outcomes == {"A1": "done", "A2": "failed", "A3": "failed", "H1": "refused", "N1": "refused"}
+    assert outcomes == {"A1": "done", "A2": "failed", "A3": "not_sent", "H1": "refused", "N1": "refused"}
     assert position(station, "H1") == "closed"
 
 
@@ -204,6 +204,26 @@ async def test_a_power_cut_with_a_frame_under_way_operates_nothing_twice(station
     assert all(breaker_state(station.client, f).last.resolved for f in ("A1", "A2", "A3"))
     await station.client.raise_event(instance, "OperatorOverride", {"cancel": True})
     assert (await station.ended(instance)).output == {"status": "aborted"}
+
+
+async def test_callers_of_processes_that_ended_take_nobodys_place(station):
+    station.driver.breakers["A1"].answers = ["hang"]
+    station.driver.breakers["A1"].quality = Quality.BAD  # its outcome can't be learnt yet
+    instance = await station.client.start_new("Call", client_input=["SendDisconnectCommand", ["A1"]])
+    await station.until(lambda: station.driver.writes == 1, "the frame is on the wire")
+
+    def newest() -> str:
+        command = breaker_state(station.client, "A1").command
+        return command.tokens[-1] if command is not None and command.tokens else ""
+
+    for _ in range(2 * CALLERS_LIMIT):
+        before = newest()
+        await station.power_cut()
+        await station.start()
+        await station.until(lambda before=before: newest() != before, "it has asked again, which is on disk")
+    station.driver.breakers["A1"].quality = Quality.GOOD
+    assert (await station.ended(instance)).output == {"A1": "done"}
+    assert station.driver.breakers["A1"].orders == [Position.OPEN]
 
 
 async def test_a_command_that_outlived_an_outage_is_expired_and_never_executed(station):

@@ -162,7 +162,7 @@ def test_whoever_closes_a_shed_breaker_ends_its_shed():
     [
         (outcome("refused", "closed", sent=False), "refused", "driver says"),
         (outcome("failed", "intermediate"), "failed", "driver says"),
-        (outcome("not_sent", "unknown", sent=False), "failed", "nothing was sent"),
+        (outcome("not_sent", "unknown", sent=False), "not_sent", "nothing was sent"),
         (outcome("not_sent", "unknown", sent=False, expired=True), "expired", "driver says"),
     ],
 )
@@ -174,7 +174,7 @@ def test_known_outcomes_end_the_command_at_once(said, told, words):
 def test_a_frame_that_never_left_wears_nothing():
     transcript = book() >> call("open", ask()) << activity("OperateBreaker")
     transcript << state(operations=[START_US])
-    transcript >> ends(outcome("not_sent", "unknown", sent=False)) << answer(outcome="failed") << state(operations=None)
+    transcript >> ends(outcome("not_sent", "unknown", sent=False)) << answer(outcome="not_sent") << state(operations=None)
 
 
 def test_a_command_past_its_deadline_is_expired_and_never_sent():
@@ -383,7 +383,7 @@ def test_an_unreachable_device_locks_nothing_out():
     transcript = book(seen=OPEN)
     for number in (1, 2, 3):
         transcript >> call("close", ask(number)) << activity("OperateBreaker")
-        transcript >> ends(outcome("not_sent", "unknown", sent=False)) << answer(outcome="failed")
+        transcript >> ends(outcome("not_sent", "unknown", sent=False)) << answer(outcome="not_sent")
 
 
 def test_commanded_is_not_measured():
