@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -237,6 +238,7 @@ class Daemon:
             log.warning("outputs_held", why=held)
         else:
             self._open_gate()
+        _spare_the_loop()
         self.notifier.ready(f"{self.site.name}: {found.sentence}")
         log.info("ready", mode=parts.field.mode.value, held=parts.gate.held, feeders=len(parts.field.feeders))
 
@@ -450,6 +452,16 @@ class Daemon:
         if error is not None:
             log.critical("task_failed", task=task.get_name(), error=str(error), exc_info=error)
             self._give_up(f"{task.get_name()} failed: {error}")
+
+
+def _spare_the_loop() -> None:
+    """Keep the garbage collector from stopping the loop: measured, full collections over 12,000 breakers took 0.4-0.8 s.
+
+    What lives now lives on, so it is never looked at again; what comes later is looked at in larger portions.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 50, 1_000)
 
 
 def _clock_of(site: Site, head: Head) -> SystemClock:

@@ -25,7 +25,7 @@ from gateway.shedding.breaker_model import Breaker
 from gateway.shedding.conduct import EVENT
 from gateway.shedding.field import Field
 from gateway.shedding.report import EventKind, Proof, ReportData, ReportEvent, Sample
-from gateway.shedding.substation import Substation
+from gateway.shedding.substation import Substation, procedure_id
 from gateway.story_feeders import outages, outcome, proofs, touched
 from gateway.trend import TrendStore
 
@@ -164,7 +164,7 @@ async def _find(journal: Records, field: Field, station: Substation) -> Found:
 
 
 def _last_started(station: Substation, field: Field) -> str | None:
-    return f"shed-{field.site.name}-{station.started:06d}" if station.started else None
+    return procedure_id(field.site.name, station.started) if station.started else None
 
 
 def _gateway_events(records: Sequence[Record]) -> Iterable[ReportEvent]:
@@ -263,6 +263,8 @@ def _step_of(status: dict[str, Json]) -> tuple[str, str] | None:
         return phase, str(status.get("tier", ""))
     if phase == "restoring":
         return (phase, sentence) if sentence.startswith(("closes", "loading")) else None
+    if phase in ("watching", "stable"):  # around the limit they take turns at every look: that is one step
+        return "watching", ""
     return phase, str(status.get("until") or "") if phase == "cooldown" else ""
 
 

@@ -24,7 +24,8 @@ from gateway.durable.registry import Activity, Registry
 if TYPE_CHECKING:
     from gateway.durable.client import DurableOrchestrationClient
 
-MAX_RUNNING = 4096
+MAX_RUNNING = 16_384
+"""Room for a command of every breaker of a large station at once, and for those who wait for them."""
 MAX_THREADS = 32
 
 INTERRUPTED = "ActivityInterrupted"

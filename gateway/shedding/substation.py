@@ -18,6 +18,8 @@ read in ``last_note``. A crash here: the state is journaled with the start of th
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from msgspec.structs import replace
 
@@ -107,10 +109,15 @@ def _why_not(state: Substation, site_mode: Mode, max_sheds_per_hour: int, now_us
     return ""
 
 
+def procedure_id(station: str, number: int) -> str:
+    """Id of the station's n-th procedure; a name for people may hold what is awkward in an id."""
+    return f"shed-{re.sub(r'[^A-Za-z0-9_.-]+', '-', station)}-{number:06d}"
+
+
 def start(state: Substation, station: str, order: dict[str, object], now_us: int) -> tuple[Substation, Start | None]:
     """Start the procedure now; the caller has checked that it may."""
     number = state.started + 1
-    instance = f"shed-{station}-{number:06d}"
+    instance = procedure_id(station, number)
     reason = str(order.get("reason", ""))
     after = replace(
         state,

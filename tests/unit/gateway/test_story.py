@@ -120,6 +120,15 @@ async def test_each_step_is_told_once_in_order(tmp_path):
     ]
 
 
+async def test_a_load_that_hovers_around_the_limit_is_one_step(tmp_path):
+    book = Book()
+    book.turn(0, h.ExecutionStarted("LoadSheddingProtocol"))
+    for minute in range(10):
+        phase = ("watching", "stable")[minute % 2]
+        book.turn(1 + minute, phase=phase, sentence=f"loading is {94.9 + minute % 2 / 5:.1f} %")
+    assert [e.title for e in (await tell(book, tmp_path)).events] == ["Watching"]
+
+
 async def test_an_override_tells_who_and_why(tmp_path):
     events = (await tell(heatwave(), tmp_path)).events
     override = next(e for e in events if e.kind is EventKind.OVERRIDE)
