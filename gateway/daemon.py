@@ -33,7 +33,7 @@ from gateway.durable import Engine, Registry
 from gateway.durable.codec import Json
 from gateway.durable.instances import Orchestration
 from gateway.notify import Notifier, Watchdog, watchdog_interval_s
-from gateway.operations import Health, Operations, committed_station
+from gateway.operations import Desk, Health, committed_station, handlers
 from gateway.programs import ProgramError, load_programs
 from gateway.shedding.activities import load_mode
 from gateway.shedding.application import register
@@ -168,9 +168,9 @@ class Daemon:
         parts.engine.start()
         try:
             self._record("started", version=__version__, config_sha256=self.site.sha256, site=self.site.name)
-            operations = Operations(parts.engine, parts.field, parts.watch, parts.clock, self._health())
+            desk = Desk(parts.engine, parts.field, parts.watch, parts.clock, self._health())
             gateway = self.site.gateway
-            async with ControlServer(gateway.socket, gateway.socket_mode, operations.handlers()):
+            async with ControlServer(gateway.socket, gateway.socket_mode, handlers(desk)):
                 await parts.driver.start(parts.observer)
                 self._spawn(self._bring_up(), "bring-up")
                 self._spawn(self._watchdog().run(), "watchdog")
@@ -349,7 +349,6 @@ class Daemon:
             parts.engine.now_us(),
             str(self.site.gateway.state_dir / "journal.db"),
             head,
-            lambda: parts.journal.head().seq,
             synchronized,
             verify,
             report,

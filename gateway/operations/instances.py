@@ -1,0 +1,90 @@
+"""Operations on orchestrations: list, show, start, raise an event, terminate."""
+
+from __future__ import annotations
+
+import uuid
+
+import msgspec
+
+from gateway.control import Code, ControlError
+from gateway.durable import DurableOrchestrationStatus, OrchestrationRuntimeStatus
+from gateway.durable.codec import Json
+from gateway.operations.arguments import Arguments, limit, optional, text, who
+from gateway.operations.desk import Desk
+from gateway.shedding.entities import substation_id
+
+
+async def show_list(desk: Desk, args: Arguments) -> Json:
+    """A page of orchestrations."""
+    most = limit(args)
+    found = await desk.engine.client.get_status_by(
+        runtime_status=_statuses(args),
+        name=optional(args, "name"),
+        prefix=optional(args, "prefix"),
+        limit=most,
+        after=optional(args, "after"),
+    )
+    return {
+        "instances": [_instance(one) for one in found],
+        "next": found[-1].instance_id if len(found) == most else None,
+    }
+
+
+def _statuses(args: Arguments) -> list[OrchestrationRuntimeStatus] | None:
+    wanted = args.get("status")
+    try:
+        return None if wanted is None else [OrchestrationRuntimeStatus(str(wanted))]
+    except ValueError:
+        known = ", ".join(OrchestrationRuntimeStatus)
+        raise ControlError(Code.BAD_REQUEST, f"unknown status {wanted!r}; write one of {known}") from None
+
+
+async def show_one(desk: Desk, args: Arguments) -> Json:
+    """One orchestration, with its input and output, and its history where that is asked for."""
+    one = await desk.engine.client.get_status(
+        text(args, "instance"), show_history=bool(args.get("history")), show_input=True
+    )
+    shown = {**_instance(one), "input": one.input_, "output": one.output}
+    if one.failure is not None:
+        shown["failure"] = msgspec.to_builtins(one.failure)
+    if one.history is not None:
+        shown["history"] = one.history
+    return shown
+
+
+async def start(desk: Desk, args: Arguments) -> Json:
+    """Start an orchestration."""
+    name, wanted = text(args, "name"), optional(args, "instance")
+    instance = uuid.uuid4().hex if wanted is None else wanted
+    async with desk.audited(args, "instances.start", instance=instance, name=name):
+        await desk.engine.client.start_new(name, instance, args.get("input"))
+    return {"instance": instance}
+
+
+async def raise_event(desk: Desk, args: Arguments) -> Json:
+    """Raise an event."""
+    instance, event = text(args, "instance"), text(args, "event")
+    async with desk.audited(args, "instances.raise", instance=instance, event=event):
+        await desk.engine.client.raise_event(instance, event, args.get("data"), raised_by=who(args))
+    return {"accepted": True}
+
+
+async def terminate(desk: Desk, args: Arguments) -> Json:
+    """End an orchestration from outside; the substation is told when it had the station."""
+    instance, reason = text(args, "instance"), text(args, "reason")
+    async with desk.audited(args, "instances.terminate", instance=instance, reason=reason):
+        await desk.engine.client.terminate(instance, reason, raised_by=who(args))
+    ended = {"instance": instance, "result": {"status": "terminated", "reason": reason}}
+    await desk.engine.client.signal_entity(substation_id(desk.field.site), "finished", ended)
+    return {"accepted": True}
+
+
+def _instance(one: DurableOrchestrationStatus) -> dict[str, Json]:
+    return {
+        "instance": one.instance_id,
+        "name": one.name,
+        "status": one.runtime_status.value,
+        "created": one.created_time.isoformat(),
+        "updated": one.last_updated_time.isoformat(),
+        "custom_status": one.custom_status,
+    }
