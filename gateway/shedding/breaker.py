@@ -243,7 +243,7 @@ def _end(result: Result, words: str = "") -> Action:
         ended = Ended(
             command.request_id, command.target, result, detail, command.actor, step.now_us, command.intent, resolved
         )
-        if result is Result.FAILED and not _nothing_left(step.message):
+        if result is Result.FAILED and not _nothing_left(step.message, command):
             ended = replace(ended, procedure=command.procedure, kw=command.kw, op_count=command.op_count)
         _remember(step, ended)
         if command.tokens:
@@ -253,16 +253,22 @@ def _end(result: Result, words: str = "") -> Action:
     return act
 
 
-def _nothing_left(message: Message) -> bool:
-    """True when it is certain that no frame left for this command."""
+def _nothing_left(message: Message, command: Command) -> bool:
+    """True when it is certain that no frame left for this command: not now, and not under an intent before."""
+    return _not_sent_now(message) and not command.repeats
+
+
+def _not_sent_now(message: Message) -> bool:
     return isinstance(message, CommandResult) and message.result is not None and not message.result.sent
 
 
 def _books(state: Breaker, command: Command, result: Result, step: _Step) -> Breaker:
     """Ledger of the shed, lock-out, operation times."""
-    if _nothing_left(step.message):
+    if _not_sent_now(step.message):
         # No frame left: this intent neither wore the breaker nor shed anything, and says nothing of its health.
-        return replace(state, operations=tuple(t for t in state.operations if t != command.intent_us))
+        state = replace(state, operations=tuple(t for t in state.operations if t != command.intent_us))
+    if _nothing_left(step.message, command):
+        return state
     if command.target is Position.OPEN and result is Result.DONE and command.procedure:
         shed = Shed(command.procedure, step.now_us, command.kw)
         return replace(state, shed=shed, last_shed_us=step.now_us)

@@ -138,7 +138,7 @@ def _verb(target: Position) -> str:
     return "open" if target is Position.OPEN else "close"
 
 
-def _right(rules: Rules, target: Position, request: Switch) -> str:
+def _right(rules: Rules, target: Position, request: Switch | Command) -> str:
     """Why this request may not open this breaker at all; empty when it may."""
     if target is Position.CLOSED:
         return ""
@@ -185,6 +185,9 @@ def _classify_command_result(state: Breaker, message: CommandResult) -> Classifi
         why = f"no outcome is known: {error.type} {error.message}".strip() if error else "no outcome is known"
         return Classified(Event.LOST, why)
     answer = message.result
+    if command.repeats and not answer.sent and answer.outcome in (Outcome.NOT_SENT, Outcome.REFUSED):
+        # An earlier frame did leave: "nothing was sent" would be wrong, and the breaker may still obey it, late.
+        return Classified(Event.FAILED, f"not executed by readback; the repeat did not leave: {answer.detail}")
     if answer.expired and not answer.sent:
         return Classified(Event.OUTLIVED, answer.detail)
     good = answer.outcome in (Outcome.DONE, Outcome.FAILED)
@@ -235,6 +238,7 @@ def _judge_unmoved(
         and command.wanted
         and command.repeats < rules.max_repeats
         and now_us < command.deadline_us
+        and not _right(rules, command.target, command)  # the rules may have changed since it was asked for
         and not _interlock(after, command.target)
         and not _cap(state, rules, command.force, now_us)
     )

@@ -45,6 +45,9 @@ TRANSFORMER = "transformer"
 SUBSTATION = "substation"
 
 _NEW_BREAKER = Breaker()
+_GONE = Rules(critical=True, sheddable=False, max_operations_per_hour=0, command_deadline_us=0, max_repeats=0)
+"""Rules of a feeder that the site has no more: a command that was under way ends, and nothing is sent again."""
+_RESULTS = frozenset({"command_result", "readback_result"})
 _DECODERS: dict[str, msgspec.json.Decoder[Message]] = {
     name: msgspec.json.Decoder(kind) for name, kind in MESSAGES.items()
 }
@@ -82,7 +85,8 @@ def answer(ended: Ended, position: Position) -> dict[str, object]:
 def breaker_entity(rules_of: Callable[[str], Rules | None]) -> Callable[[DurableEntityContext], object]:
     """The breaker entity of a site.
 
-    rules_of: the site's rules for a feeder, None when the site has no such feeder (its operations fail then).
+    rules_of: the site's rules for a feeder, None when the site has no such feeder. Its operations fail then, save the
+    outcome of a command that was under way: were it lost, the breaker would be busy for ever once it is back.
     """
 
     def breaker(context: DurableEntityContext) -> object:
@@ -93,7 +97,7 @@ def breaker_entity(rules_of: Callable[[str], Rules | None]) -> Callable[[Durable
         decoder = _DECODERS.get(operation)
         if decoder is None:
             raise ValueError(f"a breaker has no operation {operation!r}; it has {', '.join(MESSAGES)}, get")
-        rules = rules_of(context.entity_key)
+        rules = rules_of(context.entity_key) or (_GONE if operation in _RESULTS else None)
         if rules is None:
             raise LookupError(f"this site has no feeder {context.entity_key!r}")
         message = decoder.decode(context.get_raw_input())
