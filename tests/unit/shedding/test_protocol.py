@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.shedding.protocol import ROUNDS_PER_HISTORY, LoadSheddingProtocol
+from gateway.shedding.procedure import ROUNDS_PER_HISTORY
+from gateway.shedding.protocol import LoadSheddingProtocol
 from tests.playbook import (
     START_US,
     Playbook,
