@@ -97,7 +97,7 @@ class CommandActivities:
         closed = [n for n in names if states[n].position is Position.CLOSED and states[n].command is None]
         # Whoever else has opened a feeder had a reason of their own: it stays open.
         shed = [n for n in names if states[n].shed is not None or states[n].command is not None]
-        outcomes = dict.fromkeys(closed, Result.DONE.value)
+        outcomes = {n: (Result.DONE if states[n].quality is Quality.GOOD else Result.UNKNOWN).value for n in closed}
         return outcomes | await self._command("close", shed, order, context)
 
     async def _order(self, value: object, context: ActivityContext) -> MassCommand:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from config.models import Feeder
+from config.models import Feeder, Mode
 from gateway.durable.activities import ActivityContext
 from gateway.shedding.activities import breaker_states
 from gateway.shedding.breaker_model import HOUR_US, Breaker, Phase
@@ -151,9 +151,11 @@ class MeasuringActivities:
         stuck: list[str] = []
         for name, state in states.items():
             command = state.command
-            if command is not None and command.procedure == order.procedure:
+            ours = state.shed is not None and state.shed.procedure == order.procedure
+            # Also somebody else's command on a feeder that is shed by us: it is not back before that has ended well.
+            if command is not None and (ours or command.procedure == order.procedure):
                 unresolved.append(name)
-            if state.shed is None or state.shed.procedure != order.procedure or state.phase is not Phase.IDLE:
+            if state.shed is None or not ours or state.phase is not Phase.IDLE:
                 continue
             closing_blocked = state.blocked is not None and state.blocked.close
             if name in excluded or closing_blocked or state.local or state.locked_out:
@@ -162,8 +164,10 @@ class MeasuringActivities:
                 unresolved.append(name)
             else:
                 blocks.append(Block(name, state.shed.kw, state.shed.since_us))
-        if not load.good:
-            why = "the load is not measured"
+        monitor = field.mode is not Mode.ARMED
+        if monitor or not load.good:
+            # In mode monitor every attempt at closing would be refused, and count as one.
+            why = "mode armed: in mode monitor nothing is closed" if monitor else "the load is not measured"
             left = len(blocks) + len(unresolved)
             return RestorePlan([], 0.0, 0.0, left, len(unresolved), len(stuck), 0, why, load)
         stage = next_stage(
