@@ -2,7 +2,7 @@
 
 The journal says what was decided and done, and by whom; the trends say how the load went. What must stay true: nothing is
 told that is in neither; a power loss is known by its trace only (a start without an orderly stop before it), and is told
-with the last moment of which the journal knows.
+with the last moment of which the journal or the trends know.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 from typing import Protocol
 
@@ -47,12 +47,24 @@ class Records(Protocol):
     ) -> Sequence[Record]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """The gateway was cut off: the last record before, the next start, and when the field was read again."""
+
+    last_seq: int
+    last_us: int
+    started_us: int
+    back_us: int | None = None
+    back: str = ""
+
+
 @dataclass(slots=True)
 class Found:
     """What the journal holds of the time in question."""
 
     procedures: list[str] = field(default_factory=list)
     events: list[ReportEvent] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
     first_us: int = 0
     ended_us: int | None = None
 
@@ -93,8 +105,9 @@ async def tell_story(
         to_us = now_us if found.ended_us is None else min(now_us, found.ended_us + AFTER_US)
     else:
         from_us, to_us = now_us - WITHOUT_PROCEDURE_US, now_us
-    events = sorted((e for e in found.events if from_us <= e.time_us <= to_us), key=lambda e: e.time_us)
     samples = await asyncio.to_thread(trend.read, from_us, to_us)
+    told = [*found.events, *_power_losses(found.losses, [s.time_us for s in samples])]
+    events = sorted((e for e in told if from_us <= e.time_us <= to_us), key=lambda e: e.time_us)
     moved = {name: state for name, state in states.items() if touched(state, from_us)}
     site = field.site
     return ReportData(
@@ -151,7 +164,7 @@ async def _find(journal: Records, field: Field, station: Substation) -> Found:
     gateway = await read_all(journal, kinds=("gateway", "audit"))
     found.events += _gateway_events(gateway)
     found.events += await _station_events(journal, field)
-    last = station.running.instance if station.running is not None else _last_started(station, field)
+    last = station.running.instance if station.running is not None else _last_ended(station, field)
     if last is not None:
         turns = await read_all(journal, instance=last, kinds=(h.TURN,))
         if turns:
@@ -159,11 +172,13 @@ async def _find(journal: Records, field: Field, station: Substation) -> Found:
             found.first_us = turns[0][3]
             found.ended_us = None if station.running is not None else turns[-1][3]
             found.events += _procedure_events(turns, _zone(field))
-    await _mark_power_losses(journal, gateway, found)
+    found.losses = await _losses(journal, gateway)
     return found
 
 
-def _last_started(station: Substation, field: Field) -> str | None:
+def _last_ended(station: Substation, field: Field) -> str | None:
+    if station.last_ended:
+        return station.last_ended
     return procedure_id(field.site.name, station.started) if station.started else None
 
 
@@ -190,35 +205,48 @@ def _gateway_events(records: Sequence[Record]) -> Iterable[ReportEvent]:
         elif told["event"] == "clock_stepped":
             yield ReportEvent(time_us, EventKind.ALARM, "Wall clock stepped", detail=f"by {told['step_s']} s")
         elif told["event"] == "reconciled" and told.get("in_procedure"):
-            yield ReportEvent(
-                time_us,
-                EventKind.RESTART,
-                "Gateway is back; field reconciled",
-                detail=told["sentence"],
-                label="restart",
-            )
+            yield _back_event(time_us, told["sentence"])
 
 
-async def _mark_power_losses(journal: Records, gateway: Sequence[Record], found: Found) -> None:
-    """A start whose record before it is no orderly stop: the gateway was cut off."""
+def _back_event(time_us: int, sentence: str) -> ReportEvent:
+    return ReportEvent(
+        time_us, EventKind.RESTART, "Gateway is back; field reconciled", detail=sentence, label="restart"
+    )
+
+
+async def _losses(journal: Records, gateway: Sequence[Record]) -> list[Loss]:
+    """Each start whose record before it is no orderly stop, and the field read again after it (in a procedure, that is
+    told anyway)."""
+    found: list[Loss] = []
     before: str | None = None
-    for seq, _, kind, _, payload in gateway:
+    lost = False
+    for seq, _, kind, time_us, payload in gateway:
         if kind != "gateway":
             continue
-        event = msgspec.json.decode(payload)["event"]
+        told = msgspec.json.decode(payload)
+        event = told["event"]
         if event == "started" and before not in (None, "stopping"):
             last = await journal.records(seq - 2, 1)
             if last:
-                found.events.append(
-                    ReportEvent(
-                        last[0][3],
-                        EventKind.POWER_LOSS,
-                        "Gateway lost power or was killed",
-                        detail=f"last record before it: {last[0][0]}",
-                        label="no power",
-                    )
-                )
+                found.append(Loss(last[0][0], last[0][3], time_us))
+                lost = True
+        elif event == "reconciled":
+            if lost and not told.get("in_procedure"):
+                found[-1] = replace(found[-1], back_us=time_us, back=told["sentence"])
+            lost = False
         before = event
+    return found
+
+
+def _power_losses(losses: Sequence[Loss], sampled_us: Sequence[int]) -> Iterable[ReportEvent]:
+    """sampled_us: times of the trend, rising. A quiet journal may be silent for hours; the trend then knows better."""
+    for loss in losses:
+        last_us = max([loss.last_us, *(at_us for at_us in sampled_us if at_us < loss.started_us)])
+        detail = f"last record before it: {loss.last_seq}"
+        title = "Gateway lost power or was killed"
+        yield ReportEvent(last_us, EventKind.POWER_LOSS, title, detail=detail, label="no power")
+        if loss.back_us is not None:
+            yield _back_event(loss.back_us, loss.back)
 
 
 async def _station_events(journal: Records, field: Field) -> list[ReportEvent]:

@@ -8,7 +8,7 @@ carries ``actor``, the name that a person gave; the daemon knows the user of the
     instances.raise instance event [data] actor                instances.terminate instance reason actor
     timers          [limit]                                    breakers.list [position tier outcome prefix limit after]
     breakers.show   feeder                                     breakers.open | close | block | unblock
-    override        decision reason [instance feeder                            feeder reason wait_s actor
+    override        decision reason [instance feeder                            feeder reason wait_s [force] actor
                     expires_s] actor                           mode mode reason actor
     release         reason actor                               report
     audit.verify
@@ -135,6 +135,8 @@ def _breakers_show(options: argparse.Namespace) -> Request:
 
 def _breakers_act(options: argparse.Namespace) -> Request:
     args: dict[str, JsonValue] = {"feeder": options.feeder, "reason": options.reason, "wait_s": options.wait}
+    if getattr(options, "force", False):
+        args["force"] = True
     return _action(options, f"breakers.{options.command2}", args, options.wait)
 
 

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from config import ConfigErrors, load_site
+from config import ConfigErrors, ConfigProblem, load_site
 from config.models import Site
 from gateway.cli.fields import count, table
 
@@ -30,6 +30,7 @@ def check(options: argparse.Namespace) -> int:
     """Check the site: 0 and a summary with warnings, or 2 and every problem."""
     try:
         site = load_site(Path(options.site))
+        _check_programs(site, Path(options.site))
     except ConfigErrors as errors:
         if options.json:
             problems = [
@@ -44,6 +45,23 @@ def check(options: argparse.Namespace) -> int:
     else:
         print("\n".join(_summary_lines(site)))
     return _OK
+
+
+def _check_programs(site: Site, given: Path) -> None:
+    """Load the site's own procedures as the daemon would. given: the site as it was named. Raises ConfigErrors."""
+    if not site.gateway.programs:
+        return
+    from gateway.durable import Registry
+    from gateway.programs import ProgramError, load_programs
+
+    try:
+        load_programs(Registry(), site.gateway.programs, site.path)
+    except ProgramError as error:
+        file = given / "site.toml" if given.is_dir() else given
+        lines = file.read_text(encoding="utf-8").splitlines()
+        line = next((number for number, text in enumerate(lines, 1) if text.strip().startswith("programs")), 1)
+        problem = ConfigProblem(str(file), line, str(error), "a module that can be imported and offers something")
+        raise ConfigErrors([problem]) from None
 
 
 def _show_problems(errors: ConfigErrors) -> int:

@@ -15,10 +15,12 @@ exit codes:
   0  done
   1  failed
   2  wrong usage or wrong configuration
-  3  not found: no such instance, feeder, file
+  3  not found: no such instance, feeder, tier, orchestrator
   4  refused, finished already, or exists already: nothing was changed
   5  the daemon is not reachable: nothing was sent
   6  outcome unknown: look before you ask again
+
+All times are shown in UTC (Z). Each command tells more with --help.
 """
 
 
@@ -83,23 +85,27 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("status", parents=ask, help="load, mode, procedure, breakers, links at one glance")
     timers = commands.add_parser("timers", parents=ask, help="durable timers that run")
     timers.add_argument("--limit", type=_count, help="at most so many")
-    _add_instances(
-        commands.add_parser("instances", help="procedures and entities: list, show, start, raise, terminate")
-    )
+    _add_instances(commands.add_parser("instances", help="runs of procedures: list, show, start, raise, terminate"))
     _add_breakers(commands.add_parser("breakers", help="breakers: list, show, open, close, block, unblock"))
 
     override = commands.add_parser("override", parents=act, help="an operator's decision on the procedure that runs")
-    override.add_argument("decision", choices=DECISIONS)
-    override.add_argument("--instance", help="the procedure (the one that runs)")
-    override.add_argument("--feeder", help="the feeder to skip or to force; without one, skip ends the present wait")
-    override.add_argument("--reason", required=True, type=_text)
+    override.add_argument(
+        "decision",
+        choices=DECISIONS,
+        metavar="DECISION",
+        help="cancel (stop, leave all as it is), cancel-and-restore, hold (freeze all timers), resume, "
+        "skip (end the present wait, or leave out --feeder), force-open or force-close (with --feeder)",
+    )
+    override.add_argument("--instance", metavar="ID", help="the procedure it is for (the one that runs)")
+    override.add_argument("--feeder", help="the feeder to skip or to force")
+    _add_reason(override)
     override.add_argument("--expires", type=_seconds, metavar="S", help="void if not taken up within S seconds")
 
     mode = commands.add_parser("mode", parents=act, help="monitor (writes nothing to the field) or armed")
     mode.add_argument("mode", choices=("monitor", "armed"))
-    mode.add_argument("--reason", required=True, type=_text)
+    _add_reason(mode)
     release = commands.add_parser("release", parents=act, help="let outputs go after a hold at restart")
-    release.add_argument("--reason", required=True, type=_text)
+    _add_reason(release)
     report = commands.add_parser("report", parents=ask, help="the event report, as one HTML page")
     report.add_argument("--out", metavar="FILE", help="write it there (default: standard output)")
     audit = commands.add_parser("audit", help="the journal as evidence: verify")
@@ -108,28 +114,32 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_reason(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", metavar="TEXT", required=True, type=_text, help="why; it stands in the record")
+
+
 def _add_instances(parser: argparse.ArgumentParser) -> None:
     ask, act = [_client_options(acts=False)], [_client_options(acts=True)]
     commands = parser.add_subparsers(dest="command2", metavar="COMMAND", required=True)
     listing = commands.add_parser("list", parents=ask, help="instances in the order of their ids")
     listing.add_argument("--status", help="only these, as in --status Running")
-    listing.add_argument("--name", help="only of this orchestrator or entity")
-    listing.add_argument("--prefix", help="only ids that begin so; @breaker@ for breakers")
+    listing.add_argument("--name", help="only of this orchestrator")
+    listing.add_argument("--prefix", help="only ids that begin so")
     _add_page(listing, "instance")
     show = commands.add_parser("show", parents=ask, help="one instance, with --history all that happened to it")
     show.add_argument("instance", metavar="ID")
-    show.add_argument("--history", action="store_true")
+    show.add_argument("--history", action="store_true", help="also every event since its start")
     start = commands.add_parser("start", parents=act, help="start a procedure by the name of its orchestrator")
-    start.add_argument("name", metavar="NAME")
+    start.add_argument("name", metavar="NAME", help="the orchestrator")
     start.add_argument("--input", metavar="JSON", help="its input; @FILE reads it from a file")
     start.add_argument("--id", dest="instance", metavar="ID", help="its instance id (a new one)")
     event = commands.add_parser("raise", parents=act, help="send an external event to an instance")
     event.add_argument("instance", metavar="ID")
-    event.add_argument("event", metavar="EVENT")
+    event.add_argument("event", metavar="EVENT", help="its name, such as OperatorOverride")
     event.add_argument("--data", metavar="JSON", help="what it carries; @FILE reads it from a file")
     terminate = commands.add_parser("terminate", parents=act, help="end an instance at once; breakers stay as they are")
     terminate.add_argument("instance", metavar="ID")
-    terminate.add_argument("--reason", required=True, type=_text)
+    _add_reason(terminate)
 
 
 def _add_breakers(parser: argparse.ArgumentParser) -> None:
@@ -151,7 +161,13 @@ def _add_breakers(parser: argparse.ArgumentParser) -> None:
     ):
         action = commands.add_parser(name, parents=act, help=text)
         action.add_argument("feeder", metavar="FEEDER")
-        action.add_argument("--reason", required=True, type=_text)
+        _add_reason(action)
+        if name in ("open", "close"):
+            action.add_argument(
+                "--force",
+                action="store_true",
+                help="insist: operate beyond the cap of operations an hour, open a critical feeder",
+            )
         action.add_argument("--wait", type=_wait, default=15.0, metavar="S", help="wait so long for the outcome (15)")
 
 

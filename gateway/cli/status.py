@@ -119,7 +119,7 @@ def _transformer(result: Fields, paint: Paint) -> list[str]:
 def _procedure(result: Fields, day: str, paint: Paint) -> list[str]:
     procedure = result.part("procedure")
     if not procedure:
-        return [_row("Procedure", "none runs")]
+        return [_row("Procedure", "no load shedding runs")]
     tier = "" if procedure.raw("tier") in (None, "") else f", tier {procedure.text('tier')}"
     shed = f", {count(procedure.number('shed_kw'), 'kW')} shed"
     first = (

@@ -10,6 +10,8 @@ from gateway.cli.status import Paint, status_lines
 from gateway.control_client import JsonValue
 
 _CELL_WIDTH = 60
+_FIRST_MOMENT_US = 10**14
+"""A whole number from here on is a moment (of 1973 or later), not a count."""
 
 
 def _cell(value: JsonValue) -> str:
@@ -64,9 +66,16 @@ def _history(result: Fields) -> list[str]:
     for record in result.parts("history"):
         for event in record.parts("events"):
             rest = {key: event.raw(key) for key in event if key != "type"}
-            text = ", ".join(f"{key} {_cell(value)}" for key, value in rest.items() if value is not None)
+            text = ", ".join(_told(key, value) for key, value in rest.items() if value is not None)
             rows.append((record.text("seq"), moment_us(record.raw("time_us")), event.text("type"), text))
     return table(("SEQ", "TIME", "EVENT", ""), rows, right=("SEQ",)) if rows else ["No history."]
+
+
+def _told(key: str, value: JsonValue) -> str:
+    """A key and its value in one line; a moment as people read it."""
+    if key.endswith("_us"):
+        return f"{key.removesuffix('_us')} {moment_us(value)}"
+    return f"{key} {_cell(value)}"
 
 
 def _timers(result: Fields) -> list[str]:
@@ -110,7 +119,16 @@ def _breakers(result: Fields) -> list[str]:
 
 def _breaker(result: Fields) -> list[str]:
     width = max((len(key) for key in result), default=0) + 2
-    return [line for key in result for line in _labelled(key, result.raw(key), width)]
+    return [line for key in result for line in _labelled(key, _readable(result.raw(key)), width)]
+
+
+def _readable(value: JsonValue) -> JsonValue:
+    """The same with its moments as people read them; ``--json`` has them in microseconds."""
+    if isinstance(value, dict):
+        return {key.removesuffix("_us"): _readable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_readable(one) for one in value]
+    return moment_us(value) if isinstance(value, int) and value >= _FIRST_MOMENT_US else value
 
 
 def _labelled(key: str, value: JsonValue, width: int) -> list[str]:

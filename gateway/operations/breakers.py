@@ -70,8 +70,10 @@ def switch(operation: str) -> Operation:
         name, reason = desk.feeder(args), text(args, "reason")
         wait_s = seconds(args, "wait_s", WAIT_S, 0.1, WAIT_AT_MOST_S)
         request = f"operator/{uuid.uuid4().hex}"  # stands in the audit record and in the breaker's state
-        message = {"request_id": request, "actor": who(args), "reason": reason, "force": bool(args.get("force"))}
-        asked = desk.audited(args, f"breakers.{operation}", feeder=name, reason=reason, request_id=request)
+        force = bool(args.get("force"))
+        message = {"request_id": request, "actor": who(args), "reason": reason, "force": force}
+        insists: dict[str, Json] = {"force": True} if force else {}
+        asked = desk.audited(args, f"breakers.{operation}", feeder=name, reason=reason, request_id=request, **insists)
         try:
             async with asked, asyncio.timeout(wait_s):
                 told = await desk.engine.client.call_entity(breaker_id(name), operation, message, operator=True)

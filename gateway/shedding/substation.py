@@ -62,7 +62,7 @@ class Substation(msgspec.Struct, frozen=True, omit_defaults=True):
 
     held: why nothing is started until someone releases it. quiet: why nothing is started until the present stress is
     over (a procedure ended without having restored: a person decided so, or has to). sheds: times of the procedures
-    started within the last hour. consumed: overrides and what became of them.
+    started within the last hour. last_ended: the procedure of last_result. consumed: overrides and what became of them.
     """
 
     mode: Mode | None = None
@@ -75,6 +75,7 @@ class Substation(msgspec.Struct, frozen=True, omit_defaults=True):
     started: int = 0
     last_note: str = ""
     last_result: dict[str, object] | None = None
+    last_ended: str = ""
     consumed: tuple[dict[str, object], ...] = ()
 
 
@@ -150,7 +151,8 @@ def finished(state: Substation, instance: str, result: dict[str, object]) -> Sub
         return state
     status = str(result.get("status", ""))
     note = f"{instance} ended: {status}"
-    return replace(state, running=None, last_result=result, last_note=note, quiet="" if status == RESTORED else note)
+    quiet = "" if status == RESTORED else note
+    return replace(state, running=None, last_result=result, last_ended=instance, last_note=note, quiet=quiet)
 
 
 def stress(state: Substation, on: bool, load_pct: float) -> Substation:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import textwrap
 import time
 from datetime import datetime
 from typing import TextIO
@@ -56,8 +57,10 @@ class Screen:
     def event(self, text: str, colour: str = PLAIN) -> None:
         """Say what happened, with the grid's time and the seconds since the beginning."""
         grid = self._now.astimezone(LOCAL).strftime("%H:%M:%S") if self._now else "        "
-        stamp = self.paint(f"{clock(self.elapsed_s)}  {grid}", DIM)
-        self._write(f"{stamp}  {self.paint(text, colour)}\n")
+        stamp = f"{clock(self.elapsed_s)}  {grid}  "
+        lines = textwrap.wrap(text, max(40, self._width() - len(stamp))) if self.tty else [text]
+        shown = f"\n{' ' * len(stamp)}".join(self.paint(line, colour) for line in lines)
+        self._write(f"{self.paint(stamp, DIM)}{shown}\n")
 
     def show(self, view: View) -> None:
         """Show a view: redraw the panel, or now and then a plain line."""
@@ -70,9 +73,13 @@ class Screen:
             self._stream.write(f"{clock(self.elapsed_s)}  {plain_line(view, self._rate)}\n")
             self._stream.flush()
             return
-        width = max(40, shutil.get_terminal_size().columns - 1)
+        width = self._width()
         lines = [self.paint(text[:width], colour) for text, colour in self._panel(view)]
         self._write("".join(line + "\n" for line in lines), panel=len(lines))
+
+    @staticmethod
+    def _width() -> int:
+        return max(40, shutil.get_terminal_size().columns - 1)
 
     def clear(self) -> None:
         """Take the panel away."""
@@ -80,7 +87,8 @@ class Screen:
 
     def _write(self, text: str, panel: int = 0) -> None:
         if self._drawn:
-            self._stream.write(f"\x1b[{self._drawn}A\x1b[J")
+            # The return first: a key that was pressed meanwhile (^C) has moved the cursor.
+            self._stream.write(f"\r\x1b[{self._drawn}A\x1b[J")
         self._stream.write(text)
         self._stream.flush()
         self._drawn = panel

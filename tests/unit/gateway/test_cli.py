@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -185,6 +186,11 @@ class TestWhatIsAsked:
                 {"feeder": "7B", "reason": "smoke", "wait_s": 3.0, "actor": "jane"},
             ),
             (
+                "breakers close 7B --reason smoke --force --actor jane",
+                "breakers.close",
+                {"feeder": "7B", "reason": "smoke", "wait_s": 15.0, "force": True, "actor": "jane"},
+            ),
+            (
                 "override skip --reason ice --expires 60 --actor jane",
                 "override",
                 {"decision": "skip", "reason": "ice", "expires_s": 60.0, "actor": "jane"},
@@ -304,7 +310,11 @@ class TestWhatAPersonReads:
                 {
                     "seq": 7,
                     "time_us": 1389880800000000,
-                    "events": [{"type": "TimerFired", "id": 3}, {"type": "TaskScheduled", "id": 4, "name": "Measure"}],
+                    "events": [
+                        {"type": "TimerFired", "id": 3},
+                        {"type": "TaskScheduled", "id": 4, "name": "Measure"},
+                        {"type": "TimerCreated", "id": 5, "due_us": 1389880860000000},
+                    ],
                 }
             ],
         }
@@ -312,6 +322,18 @@ class TestWhatAPersonReads:
         text = capsys.readouterr().out
         assert "  7  2014-01-16 14:00:00Z  TimerFired     id 3" in text
         assert "TaskScheduled  id 4, name Measure" in text
+        assert "TimerCreated   id 5, due 2014-01-16 14:01:00Z" in text
+
+    def test_moments_of_a_breaker_are_times_and_counts_stay_counts(
+        self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        state: dict[str, JsonValue] = {"observed_us": 1389880800000000, "intents": 2, "operations": [1389880860000000]}
+        daemon.answers["breakers.show"] = {"feeder": "7B", "state": state}
+        assert main(["breakers", "show", "7B"]) == 0
+        text = capsys.readouterr().out
+        assert '"observed": "2014-01-16 14:00:00Z"' in text
+        assert '"intents": 2' in text
+        assert '"2014-01-16 14:01:00Z"' in text
 
     def test_a_name_can_not_redraw_the_terminal(
         self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str]
@@ -455,6 +477,21 @@ class TestCheck:
             assert "nothing was started" in errors
         assert main(["check", str(tmp_path), "--json"]) == 2
         assert len(json.loads(capsys.readouterr().out)["problems"]) > 1
+
+    def test_a_program_that_can_not_be_imported_is_a_problem_with_its_line(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shutil.copytree(EXAMPLE, tmp_path / "site")
+        file = tmp_path / "site" / "site.toml"
+        file.write_text(file.read_text().replace("programs = []", 'programs = ["mine.py"]'))
+        (tmp_path / "site" / "mine.py").write_text("import nowhere_to_be_found\n")
+        assert main(["check", str(tmp_path / "site")]) == 2
+        line = next(n for n, text in enumerate(file.read_text().splitlines(), 1) if text.startswith("programs"))
+        errors = capsys.readouterr().err
+        assert f"site.toml:{line}: the program " in errors
+        assert "mine.py can't be imported: ModuleNotFoundError" in errors
+        (tmp_path / "site" / "mine.py").write_text("def Drill(context):\n    yield context.new_guid()\n")
+        assert main(["check", str(tmp_path / "site")]) == 0
 
     def test_a_missing_site_is_a_problem_not_a_traceback(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -213,3 +213,27 @@ async def test_rows_of_evidence_that_the_asker_adds_come_last(tmp_path):
 def test_evidence_that_is_none_is_refused(wrong):
     with pytest.raises(ValueError, match=r"."):
         parse_proofs(wrong)
+
+
+async def test_a_power_loss_of_a_quiet_gateway_begins_with_the_last_sample_and_ends_when_it_is_back(tmp_path):
+    book = Book()
+    book.gateway(-30, "started")
+    book.gateway(20, "started")
+    book.gateway(21, "reconciled", sentence="3 breakers as last known", in_procedure=False)
+    for minute in (10, 19, 22):
+        TrendStore(tmp_path).append(TrendSample(T0 + minute * MINUTE, 900.0, 1000.0, 0.0, 0))
+    events = (await tell(book, tmp_path, Substation())).events
+    assert [(round((e.time_us - T0) / MINUTE), e.kind) for e in events] == [
+        (19, EventKind.POWER_LOSS),
+        (21, EventKind.RESTART),
+    ]
+
+
+async def test_a_procedure_that_was_started_by_hand_is_told_too(tmp_path):
+    book = Book()
+    book.turn(0, h.ExecutionStarted("LoadSheddingProtocol"), phase="stable", sentence="loading is 94 %")
+    book.turn(40, h.ExecutionCompleted(pack({"status": "restored"}, "r")))
+    by_hand = Substation(last_result={"status": "restored"}, last_ended=PROCEDURE)
+    told = await tell(book, tmp_path, by_hand)
+    assert told.summary == f"{PROCEDURE} ended: restored."
+    assert [e.title for e in told.events] == ["Stable", "Procedure finished: restored"]

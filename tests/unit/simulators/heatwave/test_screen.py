@@ -71,6 +71,18 @@ def test_every_panel_has_the_same_height_and_fits(monkeypatch: pytest.MonkeyPatc
     assert max(map(len, lines)) <= 69
 
 
+def test_a_long_event_is_wrapped_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal; the lines below the first begin where its text does."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "70")
+    out = Terminal()
+    Screen(60.0, out).event("word " * 20)
+    first, second = out.getvalue().splitlines()
+    assert max(len(first), len(second)) <= 69
+    assert second.index("word") == first.index("word")
+
+
 def test_the_dark_gateway_is_told_with_what_the_breakers_do() -> None:
     """Nobody knows but the plant itself."""
     out = io.StringIO()
