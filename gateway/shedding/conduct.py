@@ -48,13 +48,15 @@ class Conductor:
     """Waits, runs activities and listens on behalf of one procedure.
 
     station: the substation entity, which is told of each override that was consumed. figures: shown in the status.
-    excluded: feeders that an operator took out of this procedure.
+    excluded: feeders that an operator took out of this procedure, by a skip or by force: it sheds them no more.
+    kept_open: those of them that were forced open: it does not close them either.
     """
 
     def __init__(self, context: DurableOrchestrationContext, station: EntityId, figures: Figures) -> None:
         self.context = context
         self.figures = figures
         self.excluded: set[str] = set()
+        self.kept_open: set[str] = set()
         self.status: StatusDict = {}
         self._station = station
         self._word = context.wait_for_external_event(EVENT)
@@ -93,11 +95,17 @@ class Conductor:
             raise task.exception
         return task.result
 
-    def settle(self) -> Step[None]:
-        """A safe point: stop here if that was demanded, stay here while held."""
+    def settle(self) -> Step[bool]:
+        """A safe point: stop here if that was demanded, stay here while held.
+
+        True when it was held: what was measured or planned before that is old.
+        """
         self._raise_stop()
-        if self._hold is not None:
-            yield from self._stay_held()
+        if self._hold is None:
+            return False
+        yield from self._stay_held()
+        self._skip = False  # it has ended the hold; it must not end the next wait, too
+        return True
 
     def wait(self, seconds: float, phase: str, sentence: str, waits_for: str = "", until_us: int = 0) -> Step[bool]:
         """A durable wait. A hold freezes it: the time that is left runs on after the resume. True when it was skipped.
@@ -201,6 +209,12 @@ class Conductor:
 
     def _force(self, override: Override) -> Step[None]:
         opens = override.decision is Decision.FORCE_OPEN
+        # Whoever forces a feeder does not want it moved back by the next step.
+        self.excluded.update(override.feeders)
+        if opens:
+            self.kept_open.update(override.feeders)
+        else:
+            self.kept_open.difference_update(override.feeders)
         order = {
             "feeders": list(override.feeders),
             "actor": override.actor,

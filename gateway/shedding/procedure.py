@@ -37,7 +37,10 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Carried(msgspec.Struct, omit_defaults=True):
-    """What goes on when the history starts over. Times in engine µs, power in kW."""
+    """What goes on when the history starts over. Times in engine µs, power in kW.
+
+    given_back: an operator said cancel-and-restore. kept_open: feeders that an operator has forced open.
+    """
 
     started_us: int = 0
     calm_since_us: int = 0
@@ -53,10 +56,16 @@ class Carried(msgspec.Struct, omit_defaults=True):
     unresolved_rounds: int = 0
     tiers_begun: int = 0
     left_off: list[str] = []
+    given_back: bool = False
+    kept_open: list[str] = []
 
 
 class StartOver(Exception):
     """The history is long enough; nothing is under way."""
+
+
+class Outdated(Exception):
+    """Somebody held the procedure after it had measured and planned: what it was about to do must be planned again."""
 
 
 class Procedure:
@@ -73,9 +82,11 @@ class Procedure:
         self.figures.overrides.extend(self.state.overrides)
         self.conductor = Conductor(context, station, self.figures)
         self.conductor.excluded.update(self.state.excluded)
+        self.conductor.kept_open.update(self.state.kept_open)
         self.state.started_us = self.state.started_us or self.conductor.now_us
         self.tiers = order.tiers if order.tiers is not None else settings.tiers
         self.rounds = 0
+        self.outdated = False
 
     @property
     def not_closed(self) -> list[str]:
@@ -103,7 +114,8 @@ class Procedure:
             self.rounds += 1
             told = yield from self.conductor.run("ReadLoad")
             load = msgspec.convert(told, Load)
-            yield from self.conductor.settle()
+            if (yield from self.conductor.settle()):
+                continue
             if load.good:
                 self.figures.load_pct = load.percent
                 return load
@@ -170,5 +182,6 @@ class Procedure:
     def start_over(self) -> Order:
         """The input with which the history starts over."""
         self.state.excluded = sorted(self.conductor.excluded)
+        self.state.kept_open = sorted(self.conductor.kept_open)
         self.state.overrides = self.figures.overrides
         return msgspec.structs.replace(self.order, carried=self.state)

@@ -9,6 +9,7 @@
    comes near the limit after a stage, open that stage again and go to 3.
 
 An order by a person (``target_kw`` or ``tiers``) is kept until they say cancel-and-restore, or until ``max_shed_s``.
+After cancel-and-restore this procedure sheds nothing more but a stage that it has just closed, whatever the load.
 After ``max_shed_s`` restoration begins without waiting for a stable load, still gated on headroom.
 
 What must stay true: no step relies on a measurement that is not good; every wait says what it waits for; an operator's
@@ -46,7 +47,8 @@ def LoadSheddingProtocol(context: DurableOrchestrationContext) -> Step[Json]:
         return {"status": "refused", "reason": claim.result["reason"]}
     procedure = Procedure(context, order, settings, station)
     try:
-        if claim.result["mode"] == "monitor":
+        # One that goes on with a new history has breakers to give back, whatever the mode is by now.
+        if claim.result["mode"] == "monitor" and order.carried is None:
             result = yield from only_monitor(procedure)
         else:
             result = yield from carry_out(procedure)
@@ -71,14 +73,17 @@ def carry_out(run: Procedure) -> Step[Json]:
                     yield from watch(run, load)
             except RestoreNow:
                 run.state.calm_since_us = 0
+                run.state.given_back = True
             run.state.restoring = True
             run.state.tiers_begun = 0
             try:
                 if (yield from restore(run)):
                     break
+                if run.state.given_back:
+                    yield from run.wait_check("restoring", "near the limit; as ordered, no more is shed", "room")
             except RestoreNow:
-                continue
-            run.state.restoring = False
+                run.state.given_back = True
+            run.state.restoring = run.state.given_back
     except Stopped as stop:
         return run.summary(stop.status, stop.reason)
     return run.summary("incomplete" if run.not_closed else RESTORED, run.order.reason)

@@ -28,10 +28,14 @@ def restore(run: Procedure) -> Step[bool]:
         run.rounds += 1
         tries = Counter(run.state.unclosed)
         given_up = sorted(name for name, failed in tries.items() if failed >= MAX_CLOSE_TRIES)
-        order = {"procedure": run.context.instance_id, "exclude": given_up}
+        order = {
+            "procedure": run.context.instance_id,
+            "exclude": sorted({*given_up, *conductor.kept_open}),
+        }
         told = yield from conductor.run("PlanRestore", order)
         plan = msgspec.convert(told, RestorePlan)
-        yield from conductor.settle()
+        if (yield from conductor.settle()):
+            continue  # held meanwhile: neither the load nor the headroom is known any more
         if not plan.load.good:
             yield from run.measure()
             continue

@@ -1,7 +1,8 @@
 """The steps that shed: how much, of which tiers, block by block; and the watch over the load until it stays normal.
 
 What must stay true: a tier is begun only once those before it have given all they can; what failed is replaced from the
-same tier; a feeder to which nothing could be sent has not failed. A crash here: replay.
+same tier; a feeder to which nothing could be sent has not failed; after a hold the load is measured before anything more
+is opened. A crash here: replay.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import msgspec
 from gateway.durable.codec import Json
 from gateway.shedding.conduct import Step
 from gateway.shedding.measuring import Load, ShedPlan
-from gateway.shedding.procedure import Procedure
+from gateway.shedding.procedure import Outdated, Procedure
 
 MAX_REPLACEMENTS = 5
 """Rounds of replacing failed feeders within one step; what is missing then is a shortfall, until the next step."""
@@ -43,7 +44,12 @@ def shed(run: Procedure, load: Load) -> Step[Load]:
         if needed_kw is not None and needed_kw <= 0:
             run.figures.shortfall_kw = 0.0
             return load
-        opened_kw = yield from shed_step(run, needed_kw)
+        run.outdated = False
+        try:
+            opened_kw = yield from shed_step(run, needed_kw)
+        except Outdated:
+            load = yield from run.measure()
+            continue
         if opened_kw <= 0:
             run.figures.shortfall_kw = needed_kw or 0.0
             return load
@@ -85,8 +91,12 @@ def shed_tier(run: Procedure, tier: str, needed_kw: float | None) -> Step[float]
     left_out: set[str] = set()
     for _ in range(1 + MAX_REPLACEMENTS):
         plan = yield from plan_tier(run, tier, missing_kw, left_out)
+        if run.outdated and plan.feeders:
+            raise Outdated
         failed_kw = 0.0
         for begin in range(0, len(plan.feeders), run.settings.block_size):
+            if run.outdated:
+                raise Outdated
             block = dict(plan.feeders[begin : begin + run.settings.block_size])
             run.conductor.say(
                 "shedding", f"opens {begin + len(block)} of {len(plan.feeders)} feeders of {tier}", "readback"
@@ -112,7 +122,7 @@ def open_block(run: Procedure, block: dict[str, float], left_out: set[str]) -> S
     run.state.tried.extend(name for name, outcome in outcomes.items() if outcome in ("failed", "unknown"))
     kw = sum(block[name] for name in opened)
     run.book(len(opened), 0, kw)
-    yield from run.conductor.settle()
+    run.outdated = yield from run.conductor.settle()
     return kw
 
 
@@ -170,5 +180,5 @@ def plan_tier(run: Procedure, tier: str, needed_kw: float | None, left_out: set[
         "last_resort": run.order.last_resort,
     }
     told = yield from run.conductor.run("PlanShed", order)
-    yield from run.conductor.settle()
+    run.outdated = (yield from run.conductor.settle()) or run.outdated
     return msgspec.convert(told, ShedPlan)

@@ -466,6 +466,10 @@ def test_a_hold_during_a_block_stops_before_the_next_block():
         << status(phase="held")
         >> later(3600)
         >> override("resume")
+        << activity("ReadLoad")
+        >> load(96.0)
+        << activity("PlanShed", tier="Tier1", target_kw=10.0)
+        >> plan(("C", 15.0))
         << activity("SendDisconnectCommand", feeders=["C"])
     )
 
