@@ -31,8 +31,9 @@ from gateway.durable import history as h
 from gateway.durable.codec import NULL, Raw, pack, unpack
 from gateway.durable.entity import EntityCore, EntitySnapshot, OperationRequest, decode_snapshot, encode_snapshot
 from gateway.durable.errors import FailureDetails
+from gateway.durable.execution import Execution
 from gateway.durable.identity import EntityId
-from gateway.durable.replay import Execution, replay
+from gateway.durable.replay import replay
 
 START_US = 1_768_377_600_000_000  # 2026-01-14T08:00:00Z
 QUIET = (h.TimerCancelled, h.EntityOperationSignaled)

@@ -23,7 +23,16 @@ COMPOSITION_ROOT = "gateway/daemon.py"
 # Modules of gateway.shedding that do I/O, wait, or log: the thin shell. All others there are pure.
 SHEDDING_SHELL = {"activities.py", "field.py", "gate.py", "reconcile.py"}
 # Modules of gateway.durable that are functions of (state, message, now) alone.
-DURABLE_PURE = {"replay.py", "entity.py", "tasks.py", "history.py", "identity.py"}
+DURABLE_PURE = {
+    "execution.py",
+    "external.py",
+    "lines.py",
+    "replay.py",
+    "entity.py",
+    "tasks.py",
+    "history.py",
+    "identity.py",
+}
 IMPURE = {"asyncio", "time", "random", "logging", "structlog", "threading", "socket", "os", "subprocess", "secrets"}
 
 

@@ -26,6 +26,7 @@ from gateway.durable.errors import (
     LimitExceededError,
     NotFoundError,
 )
+from gateway.durable.external import MAX_BUFFERED_EVENTS
 from gateway.durable.identity import EntityId, check_instance_id, name_of
 from gateway.durable.instances import (
     ORCHESTRATION,
@@ -36,7 +37,6 @@ from gateway.durable.instances import (
     decode_state,
 )
 from gateway.durable.mailbox import MAX_MESSAGES, Lane
-from gateway.durable.replay import MAX_BUFFERED_EVENTS
 from gateway.durable.store import InstanceRow
 
 if TYPE_CHECKING:

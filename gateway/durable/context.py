@@ -21,7 +21,7 @@ from gateway.durable.retry import RetryOptions
 from gateway.durable.tasks import AllTask, AnyTask, EventTask, Raise, Task, TimerTask
 
 if TYPE_CHECKING:
-    from gateway.durable.replay import Execution
+    from gateway.durable.execution import Execution
 
 Named = str | Callable[..., object]
 

@@ -10,8 +10,8 @@ import msgspec
 from gateway.durable.codec import NULL, Raw
 from gateway.durable.entity import EntityCore, encode_snapshot
 from gateway.durable.errors import FailureDetails
+from gateway.durable.execution import Execution
 from gateway.durable.mailbox import Mailbox
-from gateway.durable.replay import Execution
 from gateway.durable.store import InstanceRow
 
 ORCHESTRATION = "orchestration"

@@ -25,11 +25,12 @@ from gateway.durable.errors import (
     NotFoundError,
     describe,
 )
+from gateway.durable.execution import Execution
 from gateway.durable.identity import EntityId
 from gateway.durable.instances import ORCHESTRATION, Orchestration, OrchestrationRuntimeStatus, decode_state
 from gateway.durable.ledger import Ledger
 from gateway.durable.mailbox import MESSAGES_PER_TURN, Content, Lane, Mail
-from gateway.durable.replay import Execution, replay
+from gateway.durable.replay import replay
 from gateway.durable.store import InstanceRow, Store
 from gateway.durable.underway import Underway
 

@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.durable.entity import EntityFunction, entity_function
 from gateway.durable.errors import AlreadyExistsError, NotFoundError
-from gateway.durable.replay import OrchestratorFunction
+from gateway.durable.execution import OrchestratorFunction
 
 F = TypeVar("F", bound=Callable[..., object])
 

@@ -15,7 +15,8 @@ import pytest
 from gateway.durable import EntityId, NondeterminismError, RetryOptions, TaskFailedError
 from gateway.durable import history as h
 from gateway.durable.codec import encode
-from gateway.durable.replay import Execution, replay
+from gateway.durable.execution import Execution
+from gateway.durable.replay import replay
 
 GOLDEN = Path(__file__).parent / "procedure.json"
 

@@ -1,0 +1,350 @@
+"""The pure core of an orchestration: (code, events so far, now) → decisions.
+
+``Execution`` holds the live generator of one execution of one orchestrator. The same object serves both ways: live, the
+engine opens a turn, applies what has arrived and takes the decisions; after a restart, ``replay.py`` does so with the
+journaled turns. No I/O, no clock, no logging in here.
+
+What must stay true: the decisions of a turn depend on nothing but the code, the events and the turns' times. A crash
+here: the generator is gone, and replay makes it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import traceback
+from collections.abc import Callable
+from functools import partial
+from types import GeneratorType
+from typing import TypeAlias, assert_never
+
+from gateway.durable import history as h
+from gateway.durable.codec import Json, Raw, pack, unpack
+from gateway.durable.context import DurableOrchestrationContext
+from gateway.durable.errors import (
+    DurableError,
+    FailureDetails,
+    LimitExceededError,
+    TaskFailedError,
+    describe,
+)
+from gateway.durable.external import ExternalEvents
+from gateway.durable.lines import line_of_author, line_of_wait
+from gateway.durable.retry import RetryOptions
+from gateway.durable.tasks import EventTask, Raise, Task, TimerTask
+
+OrchestratorFunction = Callable[[DurableOrchestrationContext], object]
+OrchestratorGenerator: TypeAlias = "GeneratorType[object, Json, object]"
+
+MAX_ACTIONS = 100_000
+MAX_STEPS_WITHOUT_WAITING = 100_000
+
+
+class _Attempt:
+    """One call that may be repeated: how often it ran, and the task that its caller waits on."""
+
+    __slots__ = ("again", "attempts", "options", "outer", "since_us")
+
+    def __init__(self, outer: Task, options: RetryOptions, since_us: int, again: Callable[[int], int]) -> None:
+        self.outer = outer
+        self.options = options
+        self.attempts = 1
+        self.since_us = since_us
+        self.again = again
+
+
+class Execution:
+    """One execution of one orchestrator, from its start to its outcome.
+
+    outcome: None while it runs, else the action that ended it. custom_status: JSON, as last set. replaying: this turn has
+    happened before.
+    """
+
+    def __init__(self, instance: str, function: OrchestratorFunction) -> None:
+        self.instance = instance
+        self.now_us = 0
+        self.replaying = False
+        self.outcome: h.ContinueAsNew | h.ExecutionCompleted | h.ExecutionFailed | None = None
+        self.custom_status: Raw | None = None
+        self.custom_status_set = False
+        self.started = h.ExecutionStarted(name="")
+        self.next_task = 1
+        self.actions_total = 0
+        self.events_total = 0
+        self.uuid_counter = 0
+        self.continue_input: Raw | None = None
+        self.keep_events = True
+        self._actions_at_continue = 0
+        self._external = ExternalEvents()
+        self._function = function
+        self._generator: OrchestratorGenerator | None = None
+        self._waiting: Task | None = None
+        self._open: dict[int, Task] = {}
+        self._attempts: dict[int, _Attempt] = {}
+        self._actions: list[h.Action] = []
+        self._lines: dict[int, str] = {}
+        self.context = DurableOrchestrationContext(self)
+
+    # Turns
+
+    def begin_turn(self, now_us: int) -> None:
+        """Open a turn; its time never lies before that of the turn before."""
+        self.now_us = max(now_us, self.now_us)
+        self.custom_status_set = False
+
+    def end_turn(self) -> list[h.Action]:
+        """Close the turn: its decisions, in the order in which the code made them."""
+        actions, self._actions = self._actions, []
+        return actions
+
+    def apply(self, event: h.Incoming) -> None:
+        """Take one incoming event and let the code run until it waits for something that has not happened."""
+        self.events_total += 1
+        try:
+            self._take(event)
+        except (DurableError, ValueError) as error:
+            # What the engine does in the code's name (a retry, its timer) can reach a limit, too.
+            self.close()
+            self._end_failed(error)
+        if not isinstance(event, h.ExecutionTerminated):
+            self._advance()
+
+    def _take(self, event: h.Incoming) -> None:
+        match event:
+            case h.ExecutionStarted():
+                self._start(event)
+            case h.EventRaised():
+                self._external.raised(event)
+            case h.TimerFired():
+                self._timer_fired(event.id)
+            case h.TaskCompleted() | h.SubOrchestrationInstanceCompleted() | h.EntityOperationCompleted():
+                self._completed(event.id, event.result)
+            case h.TaskFailed() | h.SubOrchestrationInstanceFailed() | h.EntityOperationFailed():
+                self._failed(event.id, event.details)
+            case h.ExecutionTerminated():
+                self.close()
+            case _:
+                assert_never(event)
+
+    def wants(self, event: h.Incoming) -> bool:
+        """False for the outcome of a task that nobody waits for any more (a cancelled timer, an earlier execution)."""
+        task_id = getattr(event, "id", None)
+        return task_id is None or task_id in self._open
+
+    def close(self) -> None:
+        """Let go of the generator. What its clean-up says or raises concerns nobody any more."""
+        generator, self._generator = self._generator, None
+        if generator is not None:
+            self.replaying = True
+            with contextlib.suppress(Exception):
+                generator.close()
+
+    def open_timers(self) -> list[int]:
+        """Ids of the timers that have neither fired nor been cancelled."""
+        return [i for i, t in self._open.items() if isinstance(t, TimerTask) and not t.cancelled]
+
+    # What the code asks for (called by the context)
+
+    def new_id(self) -> int:
+        """The next id."""
+        self.actions_total += 1
+        if self.actions_total > MAX_ACTIONS:
+            raise LimitExceededError(f"an orchestration may take {MAX_ACTIONS} actions; use continue_as_new")
+        task_id = self.next_task
+        self.next_task += 1
+        if self.replaying:
+            self._lines[task_id] = line_of_author()
+        return task_id
+
+    def act(self, action: h.Action) -> None:
+        """Note a decision."""
+        self.events_total += 1
+        self._actions.append(action)
+
+    def add_task(self, task: Task) -> None:
+        """This task is completed by an event with its id."""
+        self._open[task.id] = task
+
+    def call(self, name: str, schedule: Callable[[int, int, str], None], retry: RetryOptions | None) -> Task:
+        """Schedule a call (an activity, a sub-orchestration) that may be repeated.
+
+        schedule(id, attempt, operation_id) notes the action of one attempt.
+        """
+        task_id = self.new_id()
+        task = Task(task_id, name)
+        operation_id = f"{self.instance}:{task_id}"
+        schedule(task_id, 1, operation_id)
+        self.add_task(task)
+        if retry is not None:
+
+            def again(attempt: int) -> int:
+                attempt_id = self.new_id()
+                schedule(attempt_id, attempt, operation_id)
+                return attempt_id
+
+            self._attempts[task_id] = _Attempt(task, retry, self.now_us, again)
+        return task
+
+    def timer(self, due_us: int) -> TimerTask:
+        """Set a timer."""
+        task = TimerTask(self.new_id(), due_us, self._cancel_timer)
+        self.act(h.TimerCreated(task.id, due_us))
+        self.add_task(task)
+        return task
+
+    def _cancel_timer(self, timer: TimerTask) -> None:
+        del self._open[timer.id]
+        self._external.timer_cancelled(timer.id)
+        self.act(h.TimerCancelled(timer.id))
+
+    def wait_for_event(self, name: str, timeout_us: int | None, default: Json | Raise) -> EventTask:
+        """Wait for an external event: the oldest buffered one, or the next that comes."""
+        task = self._external.wait(name)
+        if timeout_us is not None and not task.is_completed:
+            self._external.limit(task, self.timer(self.now_us + timeout_us), default)
+        return task
+
+    def continue_as_new(self, value: Json, keep_events: bool) -> None:
+        """End this execution at its next yield or return, and start the next one; what is decided later is ignored."""
+        self.continue_input = pack(value, f"the input of {self.instance} for continue_as_new")
+        self.keep_events = keep_events
+        self._actions_at_continue = len(self._actions)
+
+    @property
+    def buffered_count(self) -> int:
+        """External events that nobody has asked for yet."""
+        return self._external.count
+
+    def leftover_events(self) -> tuple[h.EventRaised, ...]:
+        """External events that nobody took, oldest first for each name."""
+        return self._external.leftover() if self.keep_events else ()
+
+    # Events
+
+    def _start(self, event: h.ExecutionStarted) -> None:
+        self.started = event
+        self.next_task = event.first_task
+        for carried in event.carried:
+            self._external.keep(carried)
+        try:
+            result = self._function(self.context)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever the author's code raises (SystemExit, too) is the outcome
+            self._end_failed(error)
+            return
+        if inspect.isgenerator(result):
+            self._generator = result
+            self._resume(partial(_send, None))
+        else:
+            self._end_completed(result)
+
+    def _timer_fired(self, task_id: int) -> None:
+        task = self._open.pop(task_id, None)
+        if task is None:
+            return
+        task.succeed(None)
+        self._external.timer_fired(task_id)
+        attempt = self._attempts.pop(task_id, None)
+        if attempt is not None:
+            attempt.attempts += 1
+            self._track(attempt.again(attempt.attempts), attempt)
+
+    def _track(self, task_id: int, attempt: _Attempt) -> None:
+        self._open[task_id] = attempt.outer
+        self._attempts[task_id] = attempt
+
+    def _completed(self, task_id: int, result: Raw) -> None:
+        task = self._open.pop(task_id, None)
+        self._attempts.pop(task_id, None)
+        if task is not None:
+            task.succeed(unpack(result))
+
+    def _failed(self, task_id: int, details: FailureDetails) -> None:
+        task = self._open.pop(task_id, None)
+        attempt = self._attempts.pop(task_id, None)
+        if task is None:
+            return
+        if attempt is not None:
+            delay_us = attempt.options.delay_us(attempt.attempts, self.now_us - attempt.since_us)
+            if delay_us is not None:
+                self._attempts[self.timer(self.now_us + delay_us).id] = attempt
+                return
+        task.fail(TaskFailedError(f"{task.name} failed: {details}", details))
+
+    # Running the code
+
+    def _advance(self) -> None:
+        steps = 0
+        while self.outcome is None and self._waiting is not None and self._waiting.is_completed:
+            steps += 1
+            if steps > MAX_STEPS_WITHOUT_WAITING:
+                self._end_failed(LimitExceededError(f"{MAX_STEPS_WITHOUT_WAITING} steps without waiting for anything"))
+                return
+            task, self._waiting = self._waiting, None
+            if task.is_faulted:
+                error = task.exception
+                assert error is not None
+                self._resume(partial(_throw, error))
+            else:
+                self._resume(partial(_send, task.result))
+
+    def _resume(self, step: Callable[[OrchestratorGenerator], object]) -> None:
+        generator = self._generator
+        if generator is None:
+            return
+        try:
+            yielded = step(generator)
+        except StopIteration as stop:
+            self._generator = None
+            self._end_completed(stop.value)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever the author's code raises (SystemExit, too) is the outcome
+            self._generator = None
+            self._end_failed(error)
+        else:
+            if self.continue_input is not None:
+                self.close()
+                self._end_completed(None)
+            elif isinstance(yielded, Task):
+                self._waiting = yielded
+            else:
+                frame = generator.gi_frame
+                where = f"{generator.gi_code.co_filename}:{frame.f_lineno if frame is not None else 0}"
+                message = f"an orchestrator may yield tasks only, not {type(yielded).__name__} (at {where})"
+                self.close()
+                self._end_failed(TypeError(message))
+
+    def _end_completed(self, result: object) -> None:
+        if self.continue_input is not None:
+            del self._actions[self._actions_at_continue :]
+            self.outcome = h.ContinueAsNew(self.continue_input)
+        else:
+            try:
+                self.outcome = h.ExecutionCompleted(pack(result, f"the output of {self.instance}"))
+            except DurableError as error:
+                self._end_failed(error)
+                return
+        self.act(self.outcome)
+
+    def _end_failed(self, error: BaseException) -> None:
+        text = "".join(traceback.format_exception(error, limit=-8))
+        self.fail(describe(error, text))
+
+    def fail(self, details: FailureDetails) -> None:
+        """The orchestration ends as failed."""
+        self.outcome = h.ExecutionFailed(details)
+        self.act(self.outcome)
+
+    def line_of(self, task_id: int) -> str:
+        """Where the code asked for this task (known at replay only); where it stands now, when it did not ask."""
+        return self._lines.get(task_id) or line_of_wait(self._generator)
+
+
+def _send(value: Json, generator: OrchestratorGenerator) -> object:
+    return generator.send(value)
+
+
+def _throw(error: BaseException, generator: OrchestratorGenerator) -> object:
+    return generator.throw(error)
