@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from config import ConfigErrors, ConfigProblem, load_site
 from config.models import Site
 from gateway.cli.fields import count, table
 
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
 _OK, _WRONG = 0, 2
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread keeps the interpreter while another one waits for it. The journal's thread asks for it back some 40
+times a commit: with Python's own 5 ms a commit beside a busy loop takes several times as long, and everyone waits."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -20,10 +30,22 @@ def run(options: argparse.Namespace) -> int:
 
     from gateway.daemon import run as run_daemon
 
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
-        return asyncio.run(run_daemon(Path(options.site)))
+        with asyncio.Runner(loop_factory=_fast_loop()) as runner:
+            return runner.run(run_daemon(Path(options.site)))
     except ConfigErrors as errors:
         return _show_problems(errors)
+
+
+def _fast_loop() -> Callable[[], AbstractEventLoop] | None:
+    """Makes uvloop's event loop where the extra ``fast`` is installed, else None: the standard library's. Commanding
+    12,000 breakers takes a quarter less CPU with it; nothing else differs."""
+    try:
+        new_loop: Callable[[], AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
+    except ImportError:
+        return None
+    return new_loop
 
 
 def check(options: argparse.Namespace) -> int:
