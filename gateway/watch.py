@@ -16,6 +16,7 @@ import structlog
 from gateway.durable import Engine, EngineStoppedError, LimitExceededError
 from gateway.durable.instances import EntityInstance
 from gateway.durable.store import InstanceRow
+from gateway.leavings import Leavings
 from gateway.shedding.breaker_model import Breaker, Observation, Phase, Result
 from gateway.shedding.entities import breaker_id, substation_id, transformer_id
 from gateway.shedding.field import Field
@@ -161,7 +162,8 @@ class Watch:
         self.ticks = 0
         self.looked_at = asyncio.get_running_loop().time()
         self._untold: Loading | None = None
-        self._alarmed: dict[str, str] = {}
+        self._alarmed: dict[str, dict[str, str]] = {}
+        self._leavings = Leavings(engine, field)
 
     def committed(self, feeder: str) -> Breaker | None:
         """The committed state of one breaker, None when it has none."""
@@ -222,7 +224,9 @@ class Watch:
             ("total", "open", "closed", "intermediate", "bad", "unknown", "failed", "unresolved", "blocked", "local"), 0
         )
         shed_kw = 0.0
-        troubled: dict[str, str] = {}
+        failed: dict[str, str] = {}
+        unresolved: dict[str, str] = {}
+        self._leavings.begin()
         for feeder in self._field.feeders:
             state = self._breakers.get(feeder)
             counts["total"] += 1
@@ -230,30 +234,38 @@ class Watch:
                 counts["unknown"] += 1
                 continue
             counts[state.position.value] += 1
+            self._leavings.breaker(feeder, state)
             if state.shed is not None and state.position is Position.OPEN:
                 shed_kw += state.shed.kw
             last = state.last
             if state.phase in (Phase.RESOLVING, Phase.UNRESOLVED):
                 counts["unresolved"] += 1
+                if state.phase is Phase.UNRESOLVED and state.command is not None:
+                    unresolved[feeder] = (
+                        f"{state.command.request_id}: can't be read since {state.command.target} was sent"
+                    )
                 # It may be readable again although the scans never saw a change: whatever they see now, tell it.
                 self._observer.mark((feeder,))
             elif last is not None and last.result is Result.FAILED:
                 counts["failed"] += 1
-                troubled[feeder] = f"{last.request_id}: {last.detail}"
+                failed[feeder] = f"{last.request_id}: {last.detail}"
             if state.blocked is not None:
                 counts["blocked"] += 1
             if state.local:
                 counts["local"] += 1
-        self._alarm(troubled)
+        self._leavings.end()
+        self._alarm("breaker_failed", failed)
+        self._alarm("breaker_unresolved", unresolved)
         self.picture.counts = counts
         self.picture.shed_kw = shed_kw
         self.picture.open = counts["open"]
 
-    def _alarm(self, failed: dict[str, str]) -> None:
-        """Say each failed command once; after a restart those that still stand are said again."""
-        new = [feeder for feeder, what in failed.items() if self._alarmed.get(feeder) != what]
-        self._alarmed = failed
+    def _alarm(self, event: str, troubled: dict[str, str]) -> None:
+        """Say each trouble once; after a restart those that still stand are said again."""
+        known = self._alarmed.get(event, {})
+        new = [feeder for feeder, what in troubled.items() if known.get(feeder) != what]
+        self._alarmed[event] = troubled
         for feeder in new[:ALARMS_A_LOOK]:
-            log.error("breaker_failed", feeder=feeder, what=failed[feeder])
+            log.error(event, feeder=feeder, what=troubled[feeder])
         if len(new) > ALARMS_A_LOOK:
-            log.error("breakers_failed", more=len(new) - ALARMS_A_LOOK)
+            log.error(event, more=len(new) - ALARMS_A_LOOK)

@@ -163,18 +163,21 @@ class CommandActivities:
             return Result.FAILED.value
         return str(told["outcome"])
 
-    async def operate_breaker(self, input_: object) -> OperateAnswer:
+    async def operate_breaker(self, input_: object, context: ActivityContext) -> OperateAnswer:
         """Put one command on the wire. Runs at most once for its intent."""
         order = msgspec.convert(input_, OperateOrder)
         field = self._field
         if order.feeder not in field.feeders:
             return _nothing_sent(Outcome.REFUSED, f"this site has no feeder {order.feeder} any more")
         # First the gate, then the mode: while the gateway starts, the mode is not known yet and reads as monitor.
+        waited = field.gate.held
         while field.gate.held and field.clock.now_us() < order.deadline_us:
             await field.gate.wait_released(field.clock.real_seconds_until(order.deadline_us))
         if field.clock.now_us() >= order.deadline_us or field.gate.held:
             held = " while outputs were held" if field.gate.held else ""
             return _nothing_sent(Outcome.NOT_SENT, f"its deadline passed{held}", expired=True)
+        if waited and not _wanted(context.client, order):
+            return _nothing_sent(Outcome.NOT_SENT, "it was withdrawn while outputs were held")
         if field.mode is not Mode.ARMED:
             return _nothing_sent(Outcome.REFUSED, "the substation is in mode monitor: nothing is written")
         left_s = field.clock.real_seconds_until(order.deadline_us)
@@ -230,6 +233,12 @@ async def breaker_states(client: DurableOrchestrationClient, feeders: Iterable[s
         if number % READ_AT_ONCE == 0:
             await asyncio.sleep(0)
     return states
+
+
+def _wanted(client: DurableOrchestrationClient, order: OperateOrder) -> bool:
+    """Whether the intent still stands; asked after a wait, for meanwhile its procedure may have ended."""
+    command = breaker_state(client, order.feeder).command
+    return command is not None and command.intent == order.intent and command.wanted
 
 
 def _nothing_sent(outcome: Outcome, detail: str, expired: bool = False) -> OperateAnswer:

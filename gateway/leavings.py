@@ -1,0 +1,76 @@
+"""What procedures leave behind when they end: the station, commands under way, feeders that nobody will close.
+
+A procedure that ends well gives the station back and has closed what it opened. One that is terminated, or dies of a
+mistake in its code, does neither. What must stay true: the station is free again at most two looks later; a command whose
+procedure has ended is not wanted any more, so nothing is sent for it that has not left yet; feeders that stay shed are
+named to people, who have to decide. A crash here: the next look finds the same.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from gateway.durable import Engine, EngineStoppedError, LimitExceededError
+from gateway.durable.identity import EntityId
+from gateway.durable.instances import EntityInstance, Orchestration
+from gateway.shedding.breaker_model import Breaker
+from gateway.shedding.entities import breaker_id, substation_id
+from gateway.shedding.field import Field
+from gateway.shedding.substation import Substation
+from protocols.base import Position
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+NAMED_AT_MOST = 20
+"""Feeders that are named in one line of the log; the line says how many there are."""
+
+
+class Leavings:
+    """Looks after what ended procedures have left behind; ``begin``, ``breaker`` for each, ``end`` make one look."""
+
+    def __init__(self, engine: Engine, field: Field) -> None:
+        self._engine = engine
+        self._field = field
+        self._silent = ""
+        self._shed: list[str] = []
+        self._told: list[str] = []
+
+    def begin(self) -> None:
+        """Free the station if the procedure that has it is gone; not at the first look, for it may just be saying so."""
+        self._shed = []
+        instance = self._engine.instances.get(str(substation_id(self._field.site)))
+        state = instance.core.load_state() if isinstance(instance, EntityInstance) else None
+        running = state.running if isinstance(state, Substation) else None
+        if running is None or self._lives(running.instance):
+            self._silent = ""
+        elif self._silent != running.instance:
+            self._silent = running.instance
+        else:
+            why = "it ended without giving the station back"
+            log.error("procedure_lost", instance=running.instance, why=why)
+            ended = {"instance": running.instance, "result": {"status": "ended", "reason": why}}
+            self._post(substation_id(self._field.site), "finished", ended)
+
+    def breaker(self, feeder: str, state: Breaker) -> None:
+        """One breaker as it is on disk."""
+        command = state.command
+        if command is not None and command.wanted and command.procedure and not self._lives(command.procedure):
+            self._post(breaker_id(feeder), "withdraw", {"request_id": command.request_id})
+        if state.shed is not None and state.position is Position.OPEN and not self._lives(state.shed.procedure):
+            self._shed.append(feeder)
+
+    def end(self) -> None:
+        """Tell of feeders that stay shed, when they have become others."""
+        if self._shed and self._shed != self._told:
+            log.warning("shed_without_procedure", number=len(self._shed), feeders=self._shed[:NAMED_AT_MOST])
+        self._told = self._shed
+
+    def _lives(self, instance_id: str) -> bool:
+        one = self._engine.instances.get(instance_id)
+        return isinstance(one, Orchestration) and not one.terminal
+
+    def _post(self, target: EntityId, operation: str, input_: object) -> None:
+        try:
+            self._engine.client.post_to_entity(target, operation, input_)
+        except (LimitExceededError, EngineStoppedError) as error:
+            log.error("not_told", why=str(error))  # the next look tells it
