@@ -59,6 +59,9 @@ class Field(enum.StrEnum):
     OP_COUNT = "op_count"
     POWER = "power"
 
+    # These are keys of a dictionary at every look at a breaker: the text's own hash spares a call of Python code each.
+    __hash__ = str.__hash__
+
 
 STATUS_FIELDS = frozenset({Field.CLOSED, Field.OPEN, Field.LOCAL})
 """What must be known, and fresh, before a breaker is operated."""
@@ -137,11 +140,13 @@ class MeasurementCell:
 
 def worst(qualities: Iterable[Quality]) -> Quality:
     """The worst of some qualities."""
-    seen = set(qualities)
-    for quality in (Quality.BAD, Quality.UNCERTAIN):
-        if quality in seen:
+    found = Quality.GOOD
+    for quality in qualities:
+        if quality is Quality.BAD:
             return quality
-    return Quality.GOOD
+        if quality is not Quality.GOOD:
+            found = quality
+    return found
 
 
 class DeviceImage:

@@ -7,13 +7,12 @@ engine, or none when this process ends first; the journal then still holds the s
 from __future__ import annotations
 
 import asyncio
-import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -158,8 +157,11 @@ class ActivityRunner:
             key[0], pending.name, pending.operation_id, pending.attempt, activity.timeout_s, self._client
         )
         try:
-            async with asyncio.timeout(activity.timeout_s):
+            if activity.timeout_s is None:
                 value = await self._call(activity, unpack(pending.input), context)
+            else:
+                async with asyncio.timeout(activity.timeout_s):
+                    value = await self._call(activity, unpack(pending.input), context)
             report = Report(pack(value, f"the result of activity {pending.name}"), None)
         except TimeoutError as error:
             message = str(error) or f"the activity {pending.name} took longer than {activity.timeout_s} s"
@@ -179,8 +181,8 @@ class ActivityRunner:
 
     async def _call(self, activity: Activity, value: Json, context: ActivityContext) -> Json:
         arguments = (value, context)[: activity.takes]
-        if inspect.iscoroutinefunction(activity.function):
-            return await activity.function(*arguments)
+        if activity.on_loop:
+            return await cast(Awaitable[Json], activity.function(*arguments))
         if self._threads is None:
             self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="activity")
         return await asyncio.get_running_loop().run_in_executor(

@@ -194,10 +194,14 @@ class DurableOrchestrationClient:
         await self._engine.admit()
         entity = self._engine.ledger.entity(entity_id)
         self._check_room(entity)
-        number, future = self._engine.callers.new()
-        request = OperationRequest(operation_name, data, self._engine.callers.name, number)
+        callers = self._engine.callers
+        number, future = callers.new()
+        request = OperationRequest(operation_name, data, callers.name, number)
         self._engine.ledger.send(entity, request, Lane.OPERATOR if operator else Lane.OTHER)
-        answer = await future
+        try:
+            answer = await future
+        finally:
+            callers.done(number)
         if isinstance(answer, h.EntityOperationFailed):
             raise EntityOperationError(f"{operation_name} on {entity_id} failed: {answer.details}", answer.details)
         return unpack(answer.result)

@@ -34,13 +34,16 @@ class Callers:
         self._last = 0
 
     def new(self) -> tuple[int, asyncio.Future[Answer]]:
-        """A number and a future for one question; given up when the future is cancelled."""
+        """A number and a future for one question; whoever asked calls ``done`` however the waiting ends."""
         self._last += 1
         number = self._last
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
-        future.add_done_callback(lambda _: self._waiting.pop(number, None))
         return number, future
+
+    def done(self, number: int) -> None:
+        """Nobody waits for this answer any more."""
+        self._waiting.pop(number, None)
 
     def get(self, number: int) -> asyncio.Future[Answer] | None:
         """Who asked, if still waiting."""

@@ -55,6 +55,7 @@ class Activity:
 
     at_most_once: never run again after a restart; its caller is told ``ActivityInterrupted`` instead. timeout_s: real
     seconds until it is cancelled and counts as failed. takes: number of arguments (0, 1: input, 2: input and context).
+    on_loop: an ``async def``, which runs on the event loop; else it runs in a thread.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Activity:
     at_most_once: bool
     timeout_s: float | None
     takes: int
+    on_loop: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ class Registry:
         takes = len(inspect.signature(function).parameters)
         if takes > 2:
             raise TypeError(f"the activity {key} must take at most (input, context), not {takes} arguments")
-        self._activities[key] = Activity(key, function, at_most_once, timeout_s, takes)
+        on_loop = inspect.iscoroutinefunction(function)
+        self._activities[key] = Activity(key, function, at_most_once, timeout_s, takes, on_loop)
 
     def entity(
         self, function: Callable[..., object], name: str | None = None, state_type: type[msgspec.Struct] | None = None
