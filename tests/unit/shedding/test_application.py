@@ -231,11 +231,12 @@ async def test_a_command_that_outlived_an_outage_is_expired_and_never_executed(s
 
     async def commit_and_lose_power(batch):
         await commit(batch)
-        station.store.cut = station.store.cut or bool(batch.activities_added)
+        if batch.activities_added:
+            station.store.hold()
 
     station.store.commit = commit_and_lose_power
     instance = await station.client.start_new("Call", client_input=["SendDisconnectCommand", "Tier1"])
-    await station.until(lambda: station.store.cut, "the command is on disk, nothing else is")
+    await station.until(lambda: station.store.pending_activities, "the command is on disk, nothing else is")
     await station.power_cut()
     station.clock.advance(8 * 3600)
     await station.start()
