@@ -35,6 +35,17 @@ AFTER_US = 30 * MINUTE_US
 WITHOUT_PROCEDURE_US = 240 * MINUTE_US
 PAGE = 5_000
 RECORDS_AT_MOST = 200_000
+BY_HAND = {
+    "breakers.open": "By hand: open",
+    "breakers.close": "By hand: close",
+    "breakers.block": "Block",
+    "breakers.unblock": "Unblock",
+    "instances.start": "By hand: start",
+    "instances.terminate": "By hand: terminate",
+    "mode": "Mode",
+    "release": "Outputs released",
+}
+"""What operators did beside the procedure, in words."""
 
 Record = tuple[int, str, str, int, bytes]
 
@@ -186,22 +197,11 @@ def _gateway_events(records: Sequence[Record]) -> Iterable[ReportEvent]:
     for _, _, kind, time_us, payload in records:
         told = msgspec.json.decode(payload)
         if kind == "audit":
-            if told["op"] in (
-                "breakers.open",
-                "breakers.close",
-                "breakers.block",
-                "breakers.unblock",
-                "mode",
-                "release",
-            ):
-                what = told.get("feeder") or told.get("mode") or ""
-                yield ReportEvent(
-                    time_us,
-                    EventKind.OTHER,
-                    f"{told['op']} {what}".strip(),
-                    told.get("actor", ""),
-                    told.get("reason", ""),
-                )
+            words = BY_HAND.get(told["op"])
+            if words:
+                what = told.get("feeder") or told.get("mode") or told.get("instance") or ""
+                title = f"{words} {what}".strip()
+                yield ReportEvent(time_us, EventKind.OTHER, title, told.get("actor", ""), told.get("reason", ""))
         elif told["event"] == "clock_stepped":
             yield ReportEvent(time_us, EventKind.ALARM, "Wall clock stepped", detail=f"by {told['step_s']} s")
         elif told["event"] == "reconciled" and told.get("in_procedure"):
