@@ -5,8 +5,9 @@ A request goes QUEUED → CHECKED → WRITTEN → done, and its way is one loop:
 1. All requests that are queued share one read of the blocks that carry their position and local, made after they were
    queued. Already there: DONE. Local, moving, or both contacts made: REFUSED. Not readable: NOT_SENT.
 2. The rest are written one by one, each once. Whatever scan was the last, its word on position and local counts; is it
-   older than ``CHECK_VALID_S``, the check is made again first. An exception from the device: REFUSED. No valid answer:
-   nobody knows, so watch as well.
+   older than ``CHECK_VALID_S``, or of a connection that is gone, the check is made again first. Whether the command may
+   leave is asked once more when the line is free for it. An exception from the device: REFUSED. No valid answer: nobody
+   knows, so watch as well.
 3. All that are written share readback scans, ``READBACK_S`` apart, until the position is there (DONE) or a scan that
    began after the travel time shows that it isn't: FAILED if the device had accepted the command, else UNKNOWN. If
    nothing could be read by then: UNKNOWN.
@@ -25,7 +26,7 @@ from collections import deque
 from collections.abc import Callable
 
 from protocols.base import CommandOutcome, MonotonicClock, Outcome, Position, Quality
-from protocols.errors import ACKNOWLEDGE, GATEWAY_TARGET_SILENT, DeviceRefused, Expired, FieldError
+from protocols.errors import ACKNOWLEDGE, GATEWAY_TARGET_SILENT, DeviceRefused, Expired, FieldError, NotSent
 from protocols.link import Priority, end, spawn
 from protocols.modbus.client import Transport
 from protocols.modbus.device import ModbusDevice
@@ -50,6 +51,10 @@ class Stage(enum.Enum):
     QUEUED = "queued"
     CHECKED = "checked"
     WRITTEN = "written"
+
+
+class CheckAgain(NotSent):
+    """The connection on which the command was checked broke while it waited for the line."""
 
 
 class Request:
@@ -194,19 +199,21 @@ class Commander:
         if request.future.done():
             return
         if not self._device.fresh_since(request.feeder.name, self._monotonic() - CHECK_VALID_S):
-            # What was checked with it is as old: all of it shares the next check.
-            for again in (request, *self._checked):
-                again.stage = Stage.QUEUED
-                self._queue.append(again)
-            self._checked.clear()
+            self._check_again(request)
             return
         if not self._permitted(request):  # a scan since the check may have seen something else
             return
         point = request.command
+        epoch = self._device.link.epoch
 
         async def write(transport: Transport) -> None:
             if request.future.done():
                 raise Expired("it was ended before the frame could leave")
+            # It may have waited for the line: what was allowed when it was queued counts for nothing now.
+            if self._device.link.epoch != epoch:
+                raise CheckAgain("the connection on which it was checked is gone")
+            if not self._permitted(request):
+                raise Expired("it was not permitted any more when the line was free")
             request.stage = Stage.WRITTEN
             if point.table == "coil":
                 await transport.write_coil(point.number)
@@ -215,10 +222,19 @@ class Commander:
 
         try:
             await asyncio.shield(self._device.link.submit(Priority.OPERATE, write, request.deadline))
+        except CheckAgain:
+            self._check_again(request)
         except FieldError as error:
             self._not_confirmed(request, error)
         else:
             self._watch(request, accepted=True, remark="")
+
+    def _check_again(self, request: Request) -> None:
+        """Back to the check; what was checked with it is as old, so all of it shares the next one."""
+        for again in (request, *self._checked):
+            again.stage = Stage.QUEUED
+            self._queue.append(again)
+        self._checked.clear()
 
     def _not_confirmed(self, request: Request, error: FieldError) -> None:
         """The write has no plain answer: known refusals end it, the unknown is watched."""

@@ -138,9 +138,17 @@ class ModbusDevice:
         faults = [source.fault for source in self.image.breakers[feeder].status_sources() if source.fault]
         return faults[0] if faults else self.link.status.detail
 
-    def blocks_of(self, feeders: Iterable[str]) -> list[Block]:
-        """The blocks that carry position and local of these feeders."""
-        sources = {id(source) for name in feeders for source in self.image.breakers[name].status_sources()}
+    def counter_since(self, feeder: str, moment: float) -> bool:
+        """The operation counter of this feeder was asked for at or after this moment, and came."""
+        source = self.image.breakers[feeder].sources.get(Field.OP_COUNT)
+        return source is not None and source.asked_at >= moment
+
+    def blocks_of(self, feeders: Iterable[str], *, counters: bool = False) -> list[Block]:
+        """The blocks that carry position and local of these feeders; with counters, their operation counters, too."""
+        cells = [self.image.breakers[name] for name in feeders]
+        sources = {id(source) for cell in cells for source in cell.status_sources()}
+        if counters:
+            sources |= {id(cell.sources[Field.OP_COUNT]) for cell in cells if Field.OP_COUNT in cell.sources}
         return [block for block in (*self._plan.fast, *self._plan.slow) if id(block.source) in sources]
 
     async def scan(self, blocks: Sequence[Block], priority: Priority) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from protocols.base import (
     BreakerReading,
@@ -94,17 +95,20 @@ class ModbusDriver:
         return await self._commanders[found.device].operate(found, target, timeout_s)
 
     async def read_breaker(self, feeder: str, timeout_s: float) -> BreakerReading:
-        """See Driver. Readbacks of one device that are asked for together cost one scan."""
+        """See Driver. Readbacks of one device that are asked for together cost one scan.
+
+        The operation counter is read with the position, for it is to prove that nothing moved; None if it did not come.
+        """
         device = self._device_of(feeder)
         started = self._monotonic()
         try:
             async with asyncio.timeout(timeout_s):
-                await device.scan(device.blocks_of([feeder]), Priority.READBACK)
+                await device.scan(device.blocks_of([feeder], counters=True), Priority.READBACK)
         except TimeoutError:
             pass  # the image says how old its value is, and below it is called BAD
         reading = device.image.breaker(feeder, self._monotonic())
         if device.fresh_since(feeder, started):
-            return reading
+            return reading if device.counter_since(feeder, started) else replace(reading, op_count=None)
         return BreakerReading(
             reading.position, Quality.BAD, reading.local, reading.op_count, reading.power_kw, reading.read_at
         )

@@ -1,0 +1,92 @@
+"""Between the check and the frame: a busy line, a link that breaks, a mode or a switch that changes; stale counters."""
+
+from __future__ import annotations
+
+import asyncio
+
+from protocols.base import Outcome, Position
+
+
+class BusyLine:
+    """An RTU that keeps the next poll of loads waiting, so that a checked command waits behind it."""
+
+    def __init__(self, rtu) -> None:
+        self.rtu = rtu
+        self.waiting = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.answer: object = None
+        self.checked = False
+        rtu.script = self.script
+
+    def script(self, request):
+        if request.code == 4 and self.checked and not self.waiting.is_set():
+            self.waiting.set()
+            return self.late(request)
+        return None
+
+    async def late(self, request):
+        await self.go_on.wait()
+        return self.answer
+
+
+async def checked_and_waiting(site, monkeypatch):
+    """A command has passed its check and waits for the line, on which a poll is under way."""
+    s = await site(timeout_s=2.0, poll_fast_s=5.0, poll_slow_s=5.0)
+    device = s.driver._devices["R0"]
+    commander = s.driver._commanders["R0"]
+    line = BusyLine(s.rtu)
+    write = commander._write
+    slow = device._plan.slow or device._plan.fast
+
+    async def busy_then_write(request):
+        line.checked = True
+        poll = asyncio.ensure_future(device.scan([slow[-1]], 2))
+        await line.waiting.wait()
+        await write(request)
+        await poll
+
+    monkeypatch.setattr(commander, "_write", busy_then_write)
+    command = asyncio.ensure_future(s.operate(timeout_s=4.0))
+    await line.waiting.wait()
+    await asyncio.sleep(0.02)
+    assert not s.rtu.writes()
+    return s, line, command
+
+
+async def test_the_line_as_such_lets_the_command_leave(site, monkeypatch):
+    _, line, command = await checked_and_waiting(site, monkeypatch)
+    line.go_on.set()
+    assert (await command).outcome is Outcome.DONE
+
+
+async def test_once_monitor_was_said_no_checked_command_leaves(site, monkeypatch):
+    s, line, command = await checked_and_waiting(site, monkeypatch)
+    s.driver.set_writes_enabled(False)
+    line.go_on.set()
+    result = await command
+    assert (result.outcome, result.sent, s.rtu.writes()) == (Outcome.REFUSED, False, [])
+
+
+async def test_a_command_that_waits_while_the_link_breaks_is_checked_again_on_the_new_one(site, monkeypatch):
+    s, line, command = await checked_and_waiting(site, monkeypatch)
+    s.rtu.set_local(0)
+    line.answer = "close"
+    line.go_on.set()
+    result = await command
+    assert (result.outcome, result.sent, s.rtu.writes()) == (Outcome.REFUSED, False, [])
+    assert "local" in result.detail
+
+
+async def test_a_readback_brings_a_counter_that_is_as_new_as_the_position(site):
+    s = await site(poll_slow_s=60.0, prepare=lambda rtu: rtu.registers[4].__setitem__(0, 7))
+    await asyncio.sleep(0.05)
+    assert (await s.driver.read_breaker("R0-0", 1.0)).op_count == 7
+    s.rtu.registers[4][0] = 9  # it opened and closed again: proof that it did move
+    assert (await s.driver.read_breaker("R0-0", 1.0)).op_count == 9
+
+
+async def test_a_counter_that_can_not_be_read_now_is_no_counter(site):
+    s = await site(poll_slow_s=60.0)
+    s.rtu.script = lambda request: 4 if request.code == 4 else None
+    reading = await s.driver.read_breaker("R0-0", 1.0)
+    assert (reading.position, reading.op_count) == (Position.CLOSED, None)
