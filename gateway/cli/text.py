@@ -52,13 +52,23 @@ def _instance(result: Fields) -> list[str]:
     lines = []
     for key in ("instance", "name", "status", "created", "updated"):
         lines.append(f"{key:<15}{moment(result.text(key))}")
-    for key in ("input", "output", "failure", "custom_status"):
+    lines += _failure(result.part("failure"))
+    for key in ("input", "output", "custom_status"):
         value = result.raw(key)
         if value is not None:
             lines += _labelled(key, value, 15)
     if isinstance(result.raw("history"), list):
         lines += ["", *_history(result)]
     return lines
+
+
+def _failure(failure: Fields) -> list[str]:
+    """What failed, and where: the traceback is for who wrote the procedure."""
+    if not failure:
+        return []
+    lines = [f"{'failure':<15}{failure.text('kind')}: {failure.text('message')}"]
+    traceback = failure.raw("traceback")
+    return lines + [" " * 15 + plain(line) for line in str(traceback or "").splitlines()]
 
 
 def _history(result: Fields) -> list[str]:

@@ -130,13 +130,16 @@ async def _play(scenario: Scenario, station: Station, screen: Screen, critical: 
 def verdicts(checks: list[Check], screen: Screen) -> list[str]:
     """The table of checks, a line or more each."""
     width = max(len(one.name) for one in checks)
-    columns = max(width + 40, shutil.get_terminal_size((150, 24)).columns - 1)
+    columns = max(60, shutil.get_terminal_size((150, 24)).columns - 1)
+    narrow = columns < width + 40
+    indent = 8 if narrow else width + 10
     lines = ["", "What was checked:"]
     for one in checks:
         word, colour = WORDS[one.verdict]
-        first, *rest = textwrap.wrap(one.value, columns - width - 10) or [""]
-        lines.append(f"  {screen.paint(word, colour)}  {one.name:<{width}}  {first}")
-        lines += [" " * (width + 10) + more for more in rest]
+        values = textwrap.wrap(one.value, columns - indent) or [""]
+        first = "" if narrow else values.pop(0)
+        lines.append(f"  {screen.paint(word, colour)}  {one.name:<{width}}  {first}".rstrip())
+        lines += [" " * indent + more for more in values]
     return [*lines, ""]
 
 
