@@ -1,0 +1,114 @@
+"""When commands may leave after a start: only once the field is known, the time is right, and no person is needed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from config.models import AfterRestart
+from gateway import outputs as outputs_module
+from gateway.outputs import UNSYNCED, Outputs
+from gateway.shedding.entities import breaker_id
+from gateway.supervision import Supervision
+from protocols.base import Position
+from tests.core_station import Station, make_site
+
+
+def Wait(context):
+    return (yield context.wait_for_external_event("Go"))
+
+
+class Gateway:
+    """A station before its outputs are let go."""
+
+    def __init__(self, **gateway: Any) -> None:
+        site = make_site(after_restart=AfterRestart.CONTINUE_IF_CLEAN)
+        self.station = Station(replace(site, gateway=replace(site.gateway, **gateway)))
+        self.station.programs.append(Wait)
+        self.station.build()
+
+    async def start(self) -> None:
+        await self.station.start(release=False)
+        self.supervision = Supervision(self.station.gate)
+        self.outputs = Outputs(self.station.engine, self.station.field, self.station.gate, self.supervision)
+
+    async def bring_up(self) -> str:
+        found, held = await self.outputs.compare()
+        self.outputs.begin(held)
+        return found.sentence
+
+    async def off_and_on(self) -> None:
+        await self.station.power_cut()
+        await self.start()
+
+
+async def known_and_in_a_procedure() -> Gateway:
+    """A gateway that was switched off while a procedure ran and A1 was open."""
+    gateway = Gateway()
+    await gateway.start()
+    await gateway.bring_up()
+    await gateway.station.client.start_new("Wait", "w")
+    asked = {"request_id": "r", "actor": "ada", "reason": "x"}
+    await gateway.station.client.call_entity(breaker_id("A1"), "open", asked)
+    await gateway.off_and_on()
+    return gateway
+
+
+async def test_a_first_start_lets_outputs_go_once_the_field_was_read() -> None:
+    gateway = Gateway()
+    await gateway.start()
+    assert gateway.station.gate.held
+    assert "not been read yet" in gateway.outputs.why_not_released()
+    assert await gateway.bring_up() == "0 breakers as last known; 6 seen for the first time"
+    assert not gateway.station.gate.held
+    assert gateway.outputs.why_not_released() == ""
+
+
+async def test_a_procedure_goes_on_by_itself_where_all_is_as_it_was() -> None:
+    gateway = await known_and_in_a_procedure()
+    await gateway.bring_up()
+    assert not gateway.station.gate.held
+
+
+async def test_a_breaker_that_moved_meanwhile_holds_outputs_through_further_restarts_until_a_person_releases() -> None:
+    gateway = await known_and_in_a_procedure()
+    gateway.station.driver.breakers["A1"].position = Position.CLOSED
+    await gateway.bring_up()
+    reason = gateway.station.gate.reason
+    assert (gateway.station.gate.held, "1 moved meanwhile (A1)" in reason) == (True, True), reason
+
+    gateway.station.driver.breakers["A1"].position = Position.OPEN  # now it looks clean
+    await gateway.station.engine.on_disk()
+    await gateway.off_and_on()
+    await gateway.bring_up()
+    assert (gateway.station.gate.held, gateway.station.gate.reason) == (True, reason)
+
+    assert gateway.outputs.release("ada") == "outputs are released"
+    assert not gateway.station.gate.held
+
+
+async def test_nobody_releases_before_the_field_was_read_or_once_it_ends() -> None:
+    gateway = Gateway()
+    await gateway.start()
+    assert "not been read yet" in gateway.outputs.release("ada")
+    await gateway.bring_up()
+    gateway.supervision.give_up("a defect")
+    assert "stopping" in gateway.outputs.release("ada")
+    assert gateway.station.gate.held
+
+
+async def test_outputs_wait_for_the_time_where_the_site_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"synchronized": False}
+    monkeypatch.setattr(outputs_module, "synchronized", lambda: known["synchronized"])
+    monkeypatch.setattr(outputs_module, "CLOCK_CHECK_S", 0.001)
+    gateway = Gateway(require_time_sync=True)
+    await gateway.start()
+    await gateway.bring_up()
+    assert (gateway.station.gate.held, gateway.station.gate.reason) == (True, UNSYNCED)
+    assert gateway.outputs.release("ada") == f"the hold is over, but {UNSYNCED}"
+    known["synchronized"] = True
+    async with asyncio.timeout(5):
+        assert await gateway.station.gate.wait_released(5)

@@ -1,0 +1,58 @@
+"""A defect anywhere ends the daemon with its outputs held; the first reason is the one that is told."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.shedding.gate import OutputGate
+from gateway.supervision import Supervision
+
+
+@pytest.fixture
+def gate() -> OutputGate:
+    gate = OutputGate()
+    gate.release()
+    return gate
+
+
+async def fails(words: str) -> None:
+    raise RuntimeError(words)
+
+
+async def test_a_task_that_fails_holds_outputs_and_ends_the_daemon(gate: OutputGate) -> None:
+    supervision = Supervision(gate)
+    supervision.spawn(fails("no idea"), "watch")
+    await asyncio.wait_for(supervision.stop.wait(), 5)
+    assert supervision.failed == "watch failed: no idea"
+    assert (gate.held, gate.reason) == (True, "watch failed: no idea")
+
+
+async def test_a_task_that_ends_or_is_ended_is_no_defect(gate: OutputGate) -> None:
+    supervision = Supervision(gate)
+    supervision.spawn(asyncio.sleep(0), "short")
+    supervision.spawn(asyncio.sleep(3600), "long")
+    await asyncio.sleep(0.01)
+    await asyncio.wait_for(supervision.end_tasks(), 5)
+    assert (supervision.stop.is_set(), supervision.failed, gate.held) == (False, "", False)
+
+
+async def test_the_first_reason_stays(gate: OutputGate) -> None:
+    supervision = Supervision(gate)
+    supervision.give_up("first")
+    supervision.give_up("second")
+    assert (supervision.failed, gate.held) == ("first", True)
+
+
+async def test_an_exception_that_nobody_awaited_is_a_defect(gate: OutputGate) -> None:
+    loop = asyncio.get_running_loop()
+    supervision = Supervision(gate)
+    supervision.watch_signals(lambda: fails("not asked for"))
+    try:
+        loop.call_soon(lambda: 1 // 0)
+        await asyncio.wait_for(supervision.stop.wait(), 5)
+    finally:
+        loop.set_exception_handler(None)
+    assert supervision.failed.startswith("defect: ")
+    assert gate.held
