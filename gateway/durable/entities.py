@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from functools import partial
 from typing import assert_never
 
@@ -10,7 +11,7 @@ import structlog
 
 from gateway.durable import history as h
 from gateway.durable.activities import PendingActivity
-from gateway.durable.codec import NULL, Raw, encode
+from gateway.durable.codec import Raw, encode
 from gateway.durable.entity import OperationRequest
 from gateway.durable.errors import DurableError, EngineStoppedError, FailureDetails
 from gateway.durable.futures import set_error, set_result
@@ -84,8 +85,8 @@ class Entities:
                 self._answer(request.caller, request.caller_task, record.result, record.failure)
             for action in record.actions:
                 self._act(instance, action)
-        state = NULL if core.state is None else core.state
-        seq = ledger.append(instance.id, h.OPERATION, encode(h.EntityRecord(operations, state)))
+        seal = "" if core.state is None else hashlib.sha256(core.state).hexdigest()
+        seq = ledger.append(instance.id, h.OPERATION, encode(h.EntityRecord(operations, seal)))
         if not instance.first_seq:
             instance.first_seq = seq
         ledger.touch(instance)

@@ -3,7 +3,8 @@
 A turn takes some messages (*incoming* events) and yields decisions (*actions*); both are journaled together as one
 record of kind ``turn`` whose time is ``current_utc_datetime`` of that turn. Replay feeds the incoming events of each
 record to the code and compares its decisions with the recorded ones. Kinds of events carry the names of the Durable Task
-Framework. Version of this vocabulary: ``FORMAT``; a field may be added with a default, never renamed or reused.
+Framework. Version of this vocabulary: ``FORMAT``; a field may be added with a default, never renamed or reused (``state``
+was one of ``EntityRecord``).
 
 Ids count the actions of an instance, in order of their creation, from 1. They go on over continue-as-new and over the
 reuse of an instance id, so a late result can never be taken for that of another task.
@@ -239,10 +240,15 @@ class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EntityRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn of one entity: its operations in order, and the state that they left (null: there is none)."""
+    """One turn of one entity: its operations in order, and a seal on the state that they left.
+
+    state_sha256: of the state's JSON, empty when there is none. The state itself is in the entity's row, replaced with each
+    turn, and not in the log as well: it follows from the operations, and would be a third of all bytes on the flash. The
+    seal ties the row, which the hash chain does not cover, to the log, which it does.
+    """
 
     operations: list[OperationRecord]
-    state: Raw = NULL
+    state_sha256: str = ""
 
 
 class EntityActivity(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="TaskScheduled"):

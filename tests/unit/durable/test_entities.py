@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Any
 
 import msgspec
 import pytest
 
 from gateway.durable import EntityId, EntityOperationError, LimitExceededError, NotFoundError, Registry
+from gateway.durable import history as h
 
 ACCOUNT = EntityId("Account", "1")
 LOGBOOK = EntityId("logbook", "all")
@@ -79,6 +81,20 @@ async def test_a_failed_operation_leaves_nothing_and_the_batch_goes_on(site):
     assert await client.call_entity(LOGBOOK, "read") == [3]
     assert (await client.read_entity_state(ACCOUNT)).entity_state == {"balance": 7}
     assert sum(r.instance == "@account@1" for r in site.store.records) == 1, "three operations, one record"
+
+
+async def test_a_record_seals_the_state_that_the_row_holds(site):
+    site.registry.entity(Account)
+    engine = await site.start()
+    seals = []
+    for operation in ("deposit", "delete"):
+        await engine.client.call_entity(ACCOUNT, operation, 10)
+        await engine.on_disk()
+        seals.append(h.decode_entity_record(site.store.records[-1].payload).state_sha256)
+        if operation == "deposit":
+            state = engine.client.read_entity_raw(ACCOUNT)
+            assert b'"balance"' not in site.store.records[-1].payload, "the state itself is in the row alone"
+    assert seals == [hashlib.sha256(state).hexdigest(), ""]
 
 
 async def test_a_typed_state_rolls_back_and_can_end(site):
