@@ -3,7 +3,7 @@
 A procedure that ends well gives the station back and has closed what it opened. One that is terminated, or dies of a
 mistake in its code, does neither. What must stay true: the station is free again at most two looks later; a command whose
 procedure has ended is not wanted any more, so nothing is sent for it that has not left yet; feeders that stay shed are
-named to people, who have to decide. A crash here: the next look finds the same.
+named to people, who have to decide; so are those that have left the site. A crash here: the next look finds the same.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gateway.durable import Engine, EngineStoppedError, LimitExceededError
 from gateway.durable.identity import EntityId
 from gateway.durable.instances import EntityInstance, Orchestration
 from gateway.shedding.breaker_model import Breaker
-from gateway.shedding.entities import breaker_id, substation_id
+from gateway.shedding.entities import BREAKER, breaker_id, substation_id
 from gateway.shedding.field import Field
 from gateway.shedding.substation import Substation
 from protocols.base import Position
@@ -34,10 +34,14 @@ class Leavings:
         self._silent = ""
         self._shed: list[str] = []
         self._told: list[str] = []
+        self._first = True
 
     def begin(self) -> None:
         """Free the station if the procedure that has it is gone; not at the first look, for it may just be saying so."""
         self._shed = []
+        if self._first:
+            self._first = False
+            self._name_gone()
         instance = self._engine.instances.get(str(substation_id(self._field.site)))
         state = instance.core.load_state() if isinstance(instance, EntityInstance) else None
         running = state.running if isinstance(state, Substation) else None
@@ -50,6 +54,17 @@ class Leavings:
             log.error("procedure_lost", instance=running.instance, why=why)
             ended = {"instance": running.instance, "result": {"status": "ended", "reason": why}}
             self._post(substation_id(self._field.site), "finished", ended)
+
+    def _name_gone(self) -> None:
+        """Breakers with something open that the site has no more: nobody looks after them, so people must."""
+        gone: list[str] = []
+        for one in self._engine.instances.values():
+            if isinstance(one, EntityInstance) and one.name == BREAKER and one.core.id.key not in self._field.feeders:
+                state = one.core.load_state()
+                if isinstance(state, Breaker) and (state.shed is not None or state.command is not None):
+                    gone.append(one.core.id.key)
+        if gone:
+            log.error("feeders_gone", number=len(gone), feeders=gone[:NAMED_AT_MOST], why="shed or under command")
 
     def breaker(self, feeder: str, state: Breaker) -> None:
         """One breaker as it is on disk."""

@@ -92,11 +92,14 @@ class CommandActivities:
         order = await self._order(input_, context)
         if not order.tier:
             return await self._command("close", order.feeders, order, context)
-        names = [f.name for f in self._field.in_tier(order.tier)]
+        # Also those that must not be shed any more: a site may have changed since they were.
+        names = [f.name for f in self._field.site.feeders if f.tier == order.tier]
         states = await breaker_states(context.client, names)
-        closed = [n for n in names if states[n].position is Position.CLOSED and states[n].command is None]
+        may_be_shed = {f.name for f in self._field.in_tier(order.tier)}
+        settled = [n for n in names if states[n].position is Position.CLOSED and states[n].command is None]
+        closed = [n for n in settled if n in may_be_shed]
         # Whoever else has opened a feeder had a reason of their own: it stays open.
-        shed = [n for n in names if states[n].shed is not None or states[n].command is not None]
+        shed = [n for n in names if states[n].shed is not None or (states[n].command is not None and n in may_be_shed)]
         outcomes = {n: (Result.DONE if states[n].quality is Quality.GOOD else Result.UNKNOWN).value for n in closed}
         return outcomes | await self._command("close", shed, order, context)
 

@@ -178,8 +178,12 @@ def _note(step: _Step) -> None:
     step.state = state
 
 
+_MAY_MOVE_LATE = (Result.FAILED, Result.REFUSED)
+"""Outcomes after which a breaker to which a frame was sent may move all the same; a device may refuse, and obey."""
+
+
 def late_opening(state: Breaker, rules: Rules, now_us: int) -> Ended | None:
-    """The failed command of a procedure that this open breaker has obeyed late, None if that is not what happened.
+    """The failed (or refused) command of a procedure that this open breaker has obeyed late; None if there is none.
 
     A slow breaker must not be forgotten: what a procedure opened, it has to close. But a breaker that a person or its
     protection opened must not be closed by a procedure. So all of this has to hold: the command failed just now, nothing
@@ -188,7 +192,7 @@ def late_opening(state: Breaker, rules: Rules, now_us: int) -> Ended | None:
     last = state.last
     if state.command is not None or state.shed is not None or last is None or state.local:
         return None
-    if last.target is not Position.OPEN or last.result is not Result.FAILED or not last.procedure:
+    if last.target is not Position.OPEN or last.result not in _MAY_MOVE_LATE or not last.procedure:
         return None
     counted = state.op_count is None or last.op_count is None or state.op_count == last.op_count + 1
     return last if counted and now_us - last.at_us <= rules.late_move_us else None
@@ -243,7 +247,7 @@ def _end(result: Result, words: str = "") -> Action:
         ended = Ended(
             command.request_id, command.target, result, detail, command.actor, step.now_us, command.intent, resolved
         )
-        if result is Result.FAILED and not _nothing_left(step.message, command):
+        if result in _MAY_MOVE_LATE and not _nothing_left(step.message, command):
             ended = replace(ended, procedure=command.procedure, kw=command.kw, op_count=command.op_count)
         _remember(step, ended)
         if command.tokens:

@@ -167,8 +167,8 @@ class Command(msgspec.Struct, frozen=True, omit_defaults=True):
 class Ended(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a request ended. resolved: it was unknown at first and a readback decided.
 
-    procedure, kw, op_count: as in the command, kept where a frame left (or may have left) and the command failed: the
-    breaker may still move, late (see ``late_opening``).
+    procedure, kw, op_count: as in the command, kept where a frame left (or may have left) and the command failed or was
+    refused by the device: the breaker may still move, late (see ``late_opening``).
     """
 
     request_id: str

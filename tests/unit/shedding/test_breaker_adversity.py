@@ -99,3 +99,13 @@ def test_a_feeder_that_became_critical_meanwhile_is_not_sent_the_opening_again()
     book = site.book() >> ends(outcome("unknown", "unknown", True)) << activity("ReadBreaker")
     site.rules = HOSPITAL
     book >> ends(seen("closed") | {"settled": True}) << answer(outcome="failed") << nothing()
+
+
+def test_a_device_that_refuses_and_moves_all_the_same_is_not_forgotten():
+    book = Site().book() >> ends(outcome("refused", "closed", True)) << answer(outcome="refused")
+    book >> later(5) >> signal("observe", seen("open")) << state(shed={"procedure": "proc-1", "kw": 80.0})
+
+
+def test_a_refusal_by_an_interlock_makes_nobody_s_opening_ours():
+    book = Site().book() >> ends(outcome("refused", "closed", False)) << answer(outcome="refused")
+    book >> later(5) >> signal("observe", seen("open")) << state(shed=None)

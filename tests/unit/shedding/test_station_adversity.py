@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -173,3 +174,25 @@ async def test_what_needs_a_person_is_said_once(station):
     said = [(line["event"], line.get("feeder") or line.get("feeders")) for line in lines]
     assert said.count(("breaker_unresolved", "A1")) == 1
     assert said.count(("shed_without_procedure", ["A2"])) == 1
+
+
+# --- a site that changes while feeders are shed ---
+
+
+async def test_a_tier_is_closed_whole_also_where_a_feeder_must_not_be_shed_any_more(station):
+    assert await run(station, "SendDisconnectCommand", "Tier1") == dict.fromkeys(["A1", "A2", "A3"], "done")
+    became_critical = replace(station.site.feeders[0], critical=True, sheddable=False)
+    station.field.use(replace(station.site, feeders=(became_critical, *station.site.feeders[1:])))
+    closed = await run(station, "SendReconnectCommand", "Tier1")
+    assert {name: closed[name] for name in ("A1", "A2", "A3")} == dict.fromkeys(["A1", "A2", "A3"], "done")
+    assert station.driver.breakers["A1"].position is Position.CLOSED
+
+
+async def test_shed_feeders_that_have_left_the_site_are_named_at_the_start(station):
+    await shed(station, "A1", "A2")
+    station.field.use(replace(station.site, feeders=station.site.feeders[1:]))
+    watch = watch_of(station)
+    with structlog.testing.capture_logs() as lines:
+        watch.look()
+        watch.look()
+    assert [line["feeders"] for line in lines if line["event"] == "feeders_gone"] == [["A1"]]
