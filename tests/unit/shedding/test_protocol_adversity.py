@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.shedding.protocol import LoadSheddingProtocol
 from tests.playbook import Playbook, activity, done, entity_call, later, status, timer
 
-from .test_protocol import (
+from .sheet import (
     SETTINGS,
     STATION,
     in_cooldown,
