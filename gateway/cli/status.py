@@ -72,7 +72,7 @@ def _attention(result: Fields) -> list[tuple[str, str]]:
     breakers = result.part("breakers")
     for key, style, sentence in (
         ("unresolved", "alarm", "with a command of unknown outcome: gridlatch breakers list --outcome unknown"),
-        ("failed", "alarm", "did not do what they were told: gridlatch breakers list --outcome failed"),
+        ("failed", "alarm", "failed to operate: gridlatch breakers list --outcome failed"),
         ("bad", "alarm", "with contradicting contacts: gridlatch breakers list --position bad"),
     ):
         number = breakers.number(key)

@@ -108,7 +108,8 @@ class Screen:
             (f"         {scale()}", DIM),
         ]
         if gateway is None:
-            dark = f"gateway  NO POWER: {plant.open:,} breakers stay open by themselves, nobody watches the load"
+            stay = f"{plant.open:,} breakers stay open by themselves, " if plant.open else ""
+            dark = f"gateway  NO POWER: {stay}nobody watches the load"
             return [*lines, (dark, RED), ("", PLAIN), ("", PLAIN)]
         facts = f"breakers {known_open(gateway)} of {plant.feeders:,} open   {gateway.shed_kw / 1000:.2f} MW shed"
         facts += f"   links {gateway.links_up} of {gateway.links_total} up"

@@ -238,7 +238,7 @@ class TestWhatAPersonReads:
         assert "gridlatch release" in text
         for part in (
             "Yarra South · ARMED · 2014-01-16 14:25:58Z",
-            "1 breaker did not do what",
+            "1 breaker failed to operate",
             "47 376 of 48 000 kW",
             "Tier ev is open; waits for its cooldown until 14:32:10Z.",
             "14:20:00Z hold by jane, reason crew: timers stand (in step cooldown)",
