@@ -37,7 +37,7 @@ GATEWAY: Mapping[str, Kind] = {
     "require_time_sync": Flag(),
     "log_level": Choice(("debug", "info", "warning", "error")),
     "log_format": Choice(("json", "console")),
-    "max_turns_pending": Number(1, 1_000_000, "turns", whole=True),
+    "max_turns_pending": Number(1, 50_000, "turns", whole=True),  # a batch holds 100,000 records
     "programs": Words(),
 }
 SIMULATED_CLOCK: Mapping[str, Kind] = {
