@@ -174,7 +174,12 @@ def test_known_outcomes_end_the_command_at_once(said, told, words):
 def test_a_frame_that_never_left_wears_nothing():
     transcript = book() >> call("open", ask()) << activity("OperateBreaker")
     transcript << state(operations=[START_US])
-    transcript >> ends(outcome("not_sent", "unknown", sent=False)) << answer(outcome="not_sent") << state(operations=None)
+    (
+        transcript
+        >> ends(outcome("not_sent", "unknown", sent=False))
+        << answer(outcome="not_sent")
+        << state(operations=None)
+    )
 
 
 def test_a_command_past_its_deadline_is_expired_and_never_sent():
