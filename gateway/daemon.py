@@ -52,13 +52,14 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 DRAIN_S = 8.0
 HEAD_EVERY_S = 600.0
 WATCH_LATE_S = 5.0
-OK, FAILED = 0, 1
+OK, FAILED, WRONG_CONFIGURATION = 0, 1, 2
 
 
 async def run(site_path: Path) -> int:
     """Run the daemon of a site until it is told to stop; its exit code.
 
-    Errors: ConfigErrors; everything else that keeps it from starting is said on standard error, with exit code 1.
+    Errors: ConfigErrors; everything else that keeps it from starting is said on standard error, with exit code 1;
+    2 for a program of the site's own that can't be loaded: starting again would not mend it.
     """
     site = load_site(site_path)
     logs.configure(site.gateway.log_level, site.gateway.log_format)
@@ -71,7 +72,7 @@ async def run(site_path: Path) -> int:
     except (JournalError, SocketInUse, ProgramError, StartError, OSError) as error:
         log.critical("failed" if started else "not_started", error=str(error), kind=type(error).__name__)
         print(f"gridlatch: {error}", file=sys.stderr)
-        return FAILED
+        return WRONG_CONFIGURATION if isinstance(error, ProgramError) else FAILED
 
 
 class StartError(Exception):

@@ -499,6 +499,9 @@ class TestCheck:
         errors = capsys.readouterr().err
         assert f"site.toml:{line}: the program " in errors
         assert "mine.py can't be imported: ModuleNotFoundError" in errors
+        run = [sys.executable, "-m", "gateway.cli", "run", str(tmp_path / "site")]
+        ended = subprocess.run(run, capture_output=True, cwd=REPOSITORY, timeout=30, check=False)
+        assert ended.returncode == 2  # systemd doesn't start it again: that would not mend it
         (tmp_path / "site" / "mine.py").write_text("def Drill(context):\n    yield context.new_guid()\n")
         assert main(["check", str(tmp_path / "site")]) == 0
 
