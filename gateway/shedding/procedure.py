@@ -173,6 +173,7 @@ class Procedure:
             "failed": sorted(set(state.tried)),
             "not_closed": self.not_closed,
             "overrides": self.figures.overrides,
+            "given_back": state.given_back,
         }
 
     def finish(self, status: str, reason: str) -> dict[str, object]:

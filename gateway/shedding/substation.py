@@ -151,7 +151,8 @@ def finished(state: Substation, instance: str, result: dict[str, object]) -> Sub
         return state
     status = str(result.get("status", ""))
     note = f"{instance} ended: {status}"
-    quiet = "" if status == RESTORED else note
+    # Who gives back under stress does not want the same stress to shed it all again.
+    quiet = "" if status == RESTORED and not result.get("given_back") else note
     return replace(state, running=None, last_result=result, last_ended=instance, last_note=note, quiet=quiet)
 
 

@@ -13,6 +13,7 @@ import structlog
 
 from config.models import Mode
 from gateway.durable import OrchestrationRuntimeStatus
+from gateway.shedding import substation as core
 from gateway.shedding.breaker_model import Phase
 from gateway.shedding.entities import breaker_id, substation_id
 from gateway.shedding.states import breaker_state
@@ -196,3 +197,13 @@ async def test_shed_feeders_that_have_left_the_site_are_named_at_the_start(stati
         watch.look()
         watch.look()
     assert [line["feeders"] for line in lines if line["event"] == "feeders_gone"] == [["A1"]]
+
+
+@pytest.mark.parametrize("given_back", [False, True])
+def test_what_an_operator_gave_back_is_not_shed_again_by_the_same_stress(given_back):
+    busy = core.Substation(stress=True, running=core.Running("p", 1, "heat"))
+    over = core.finished(busy, "p", {"status": "restored", "given_back": given_back})
+    _, start = core.evaluate(over, Mode.ARMED, "Northgate", 6, 2)
+    assert (start is None) is given_back
+    calm = core.stress(core.stress(over, False, 80.0), True, 99.0)
+    assert core.evaluate(calm, Mode.ARMED, "Northgate", 6, 3)[1] is not None
