@@ -139,10 +139,6 @@ class Execution:
             with contextlib.suppress(Exception):
                 generator.close()
 
-    def open_timers(self) -> list[int]:
-        """Ids of the timers that have neither fired nor been cancelled."""
-        return [i for i, t in self._open.items() if isinstance(t, TimerTask) and not t.cancelled]
-
     # What the code asks for (called by the context)
 
     def new_id(self) -> int:

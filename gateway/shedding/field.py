@@ -3,7 +3,7 @@
 One object, made by the daemon and shared by all activities and entities. ``use`` replaces the site at a reload. The
 mode kept here is the last gate before the wire: in MONITOR no write leaves, whatever was asked for. It mirrors the
 substation entity (activity ApplyMode tells it of each change, after the change is on disk); after a restart the daemon
-calls ``ApplyMode`` once before it releases the gate. Until then it is MONITOR.
+reads it once (``load_mode``) before it releases the gate. Until then it is MONITOR.
 """
 
 from __future__ import annotations

@@ -12,11 +12,11 @@ import msgspec
 from gateway.durable.codec import Json
 from gateway.shedding.conduct import Step
 from gateway.shedding.measuring import Load, ShedPlan
+from gateway.shedding.override import Decision
 from gateway.shedding.procedure import Outdated, Procedure
 
 MAX_REPLACEMENTS = 5
 """Rounds of replacing failed feeders within one step; what is missing then is a shortfall, until the next step."""
-RESTORE_WORD = "cancel-and-restore"
 
 
 def only_monitor(run: Procedure) -> Step[Json]:
@@ -152,7 +152,11 @@ def wait_and_watch(run: Procedure, load: Load) -> Step[bool]:
     """Wait for the next look and say what for; True when an operator ended the watch by a skip."""
     loading = f"loading is {load.percent:.1f} %"
     if run.order.by_person:
-        return (yield from run.wait_check("ordered", "the ordered load is off", RESTORE_WORD, run.latest_us))
+        return (
+            yield from run.wait_check(
+                "ordered", "the ordered load is off", Decision.CANCEL_AND_RESTORE.value, run.latest_us
+            )
+        )
     if load.percent >= run.settings.arm_pct:
         return (yield from run.wait_check("stressed", f"{loading}; all that may be shed is shed", "it to fall"))
     if run.state.calm_since_us:

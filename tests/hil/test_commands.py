@@ -27,12 +27,6 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Statio
         assert made.stop_daemon() == 0
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def plant(site: Station) -> AsyncIterator[SimulatorClient]:
-    async with site.simulator() as client:
-        yield client
-
-
 async def shown(site: Station, feeder: str) -> dict[str, object]:
     return dict(await site.ask("breakers.show", feeder=feeder))
 

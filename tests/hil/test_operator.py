@@ -36,12 +36,6 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Statio
         assert made.stop_daemon() == 0
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def plant(site: Station) -> AsyncIterator[SimulatorClient]:
-    async with site.simulator() as client:
-        yield client
-
-
 async def finished(site: Station, instance: str) -> bool:
     return (await site.ask("instances.show", instance=instance))["status"] not in ("Pending", "Running")
 

@@ -31,12 +31,6 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Statio
         assert made.stop_daemon() == 0
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def plant(site: Station) -> AsyncIterator[SimulatorClient]:
-    async with site.simulator() as client:
-        yield client
-
-
 async def tier1(site: Station) -> list[str]:
     return [str(f["feeder"]) for f in await site.pages("breakers.list", "breakers") if f["tier"] == "Tier1"]
 
