@@ -180,12 +180,12 @@ class DurableOrchestrationClient:
         self._engine.check_running()
         entity = self._engine.ledger.entity(entity_id)
         self._check_room(entity)
-        self._engine.ledger.send(entity, OperationRequest(operation_name, data), Lane.OTHER)
+        self._engine.ledger.send_unwritten(entity, OperationRequest(operation_name, data))
 
     async def call_entity(
         self, entity_id: EntityId, operation_name: str, operation_input: Json = None, operator: bool = False
     ) -> Json:
-        """Ask an entity; returns its answer once what led to it is on disk.
+        """Ask an entity; returns its answer once what led to it is on disk. A crash before that may take the question back.
 
         operator: a person waits for it; it goes ahead of other work. Errors: EntityOperationError, NotFoundError,
         LimitExceededError, NotSerializableError, EngineStoppedError.
@@ -197,7 +197,7 @@ class DurableOrchestrationClient:
         callers = self._engine.callers
         number, future = callers.new()
         request = OperationRequest(operation_name, data, callers.name, number)
-        self._engine.ledger.send(entity, request, Lane.OPERATOR if operator else Lane.OTHER)
+        self._engine.ledger.send_unwritten(entity, request, Lane.OPERATOR if operator else Lane.OTHER)
         try:
             answer = await future
         finally:

@@ -73,7 +73,10 @@ class Entities:
         operations: list[h.OperationRecord] = []
         for _ in range(min(len(mails), MESSAGES_PER_TURN)):
             mail = mails.popleft()
-            ledger.outbox.remove_message(mail.id)
+            if mail.id:
+                ledger.outbox.remove_message(mail.id)
+            elif mail.task:
+                ledger.outbox.batch.remove_activity(instance.id, mail.task)
             request = mail.content
             assert isinstance(request, OperationRequest)
             record, answer_now = core.step(request, now_us)

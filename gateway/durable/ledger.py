@@ -3,8 +3,9 @@
 Everything that a turn changes goes through here, so that the batch in the making always says what memory says.
 
 What must stay true: record numbers and message ids grow without gaps of meaning over restarts; engine time never runs
-backwards; a message that is in a mailbox is in the journal or in the open batch. On a crash here: memory is gone, and the
-journal holds what was committed, a prefix of what these books said.
+backwards; a message that is in a mailbox is in the journal or in the open batch, unless a crash may take it back (see
+``send_unwritten``). On a crash here: memory is gone, and the journal holds what was committed, a prefix of what these
+books said.
 """
 
 from __future__ import annotations
@@ -91,6 +92,19 @@ class Ledger:
     def send(self, instance: Instance, content: Content, lane: Lane = Lane.OTHER) -> None:
         """Deliver a message; it is durable with the open batch."""
         instance.mailbox.mails.append(self._mail(instance, content))
+        self.ready.add(instance.mailbox, instance.id, lane)
+        self.wake()
+
+    def send_unwritten(
+        self, instance: EntityInstance, content: Content, lane: Lane = Lane.OTHER, task: int = 0
+    ) -> None:
+        """Deliver a message that becomes durable by being handled, not before: one that a crash may take back, because
+        nobody was told that it is safe. Many such messages wait for a turn at once, and each would be written and removed.
+
+        task: the activity whose result it is; its row stays until then, so a crash leaves an activity without a result.
+        """
+        self.counters.messages += 1
+        instance.mailbox.mails.append(Mail(0, content, task))
         self.ready.add(instance.mailbox, instance.id, lane)
         self.wake()
 

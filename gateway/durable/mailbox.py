@@ -30,10 +30,14 @@ class Lane(enum.IntEnum):
 
 
 class Mail(NamedTuple):
-    """One message under way; ids grow in the order of sending."""
+    """One message under way; ids grow in the order of sending.
+
+    An id of 0 is a message that is in memory alone until it is handled. task: with it, the activity whose result it is.
+    """
 
     id: int
     content: Content
+    task: int = 0
 
 
 class Mailbox:

@@ -1,8 +1,8 @@
 """Activities and timers that instances have under way: journaled when they begin, and when they end.
 
 What must stay true: an activity starts only once the batch that schedules it is on disk, and its row goes in the batch
-that holds its result's message; the same for timers. On a crash here: rows without a result are activities to start again
-(or to report as interrupted), and timers that run on.
+that holds its result (for an orchestration the message, for an entity the turn that takes it); the same for timers. On a
+crash here: rows without a result are activities to start again (or to report as interrupted), and timers that run on.
 """
 
 from __future__ import annotations
@@ -67,18 +67,21 @@ class Underway:
             self.settle(key, pending, report)
 
     def settle(self, key: Key, pending: PendingActivity, report: Report) -> None:
-        """The activity's row goes, its result is under way."""
+        """Its result is under way. An entity's activity keeps its row until the turn that takes the result: entities are
+        never stuck, so that turn is near."""
         ledger = self._ledger
         instance_id, task_id = key
+        instance = ledger.instances.get(instance_id)
+        if isinstance(instance, EntityInstance):
+            instance.activities.discard(task_id)
+            ledger.send_unwritten(instance, _outcome(task_id, pending, report), Lane.RESULT, task_id)
+            return
         ledger.outbox.batch.remove_activity(instance_id, task_id)
         ledger.wake()
-        instance = ledger.instances.get(instance_id)
         if instance is None:
             return
         instance.activities.discard(task_id)
-        if isinstance(instance, EntityInstance):
-            ledger.send(instance, _outcome(task_id, pending, report), Lane.RESULT)
-        elif instance.terminal:
+        if instance.terminal:
             ledger.forget(instance)
         elif report.failure is None:
             ledger.send(instance, h.TaskCompleted(task_id, report.result), Lane.RESULT)

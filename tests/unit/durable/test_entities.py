@@ -11,6 +11,7 @@ import pytest
 
 from gateway.durable import EntityId, EntityOperationError, LimitExceededError, NotFoundError, Registry
 from gateway.durable import history as h
+from gateway.durable.engine import TURNS_PER_SLICE
 
 ACCOUNT = EntityId("Account", "1")
 LOGBOOK = EntityId("logbook", "all")
@@ -81,6 +82,30 @@ async def test_a_failed_operation_leaves_nothing_and_the_batch_goes_on(site):
     assert await client.call_entity(LOGBOOK, "read") == [3]
     assert (await client.read_entity_state(ACCOUNT)).entity_state == {"balance": 7}
     assert sum(r.instance == "@account@1" for r in site.store.records) == 1, "three operations, one record"
+
+
+async def test_questions_and_results_that_wait_for_a_turn_are_not_written(site):
+    async def look(_: object) -> str:
+        return "seen"
+
+    def watcher(context: Any) -> None:
+        if context.operation_name == "look":
+            context.call_activity(look, on_result="looked", context=context.defer_result())
+        else:
+            context.resolve(context.get_input()["context"], context.get_input()["result"])
+
+    site.registry.activity(look)
+    site.registry.entity(watcher)
+    engine = await site.start()
+    answers = await asyncio.gather(
+        *(engine.client.call_entity(EntityId("watcher", str(n)), "look") for n in range(3 * TURNS_PER_SLICE))
+    )
+    assert set(answers) == {"seen"}
+    assert not any(batch.messages_added for batch in site.store.batches), "who asked was told nothing yet"
+    scheduled = next(n for n, batch in enumerate(site.store.batches) if batch.activities_added)
+    taken = next(batch for batch in site.store.batches[scheduled:] if batch.activities_removed)
+    assert {r.instance for r in taken.records} >= {key for key, _ in taken.activities_removed}
+    assert not site.store.pending_activities
 
 
 async def test_a_record_seals_the_state_that_the_row_holds(site):
