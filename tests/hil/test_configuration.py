@@ -57,7 +57,7 @@ async def test_a_program_that_cannot_be_used_is_named_and_nothing_starts(
     async with small_station(tmp_path, 15309, "127.0.8.41", programs='["own.py"]') as site:
         (site.folder / "own.py").write_text(program)
         ran = await start(site)
-        assert ran.code == 1
+        assert ran.code == 2
         assert "the program " in ran.err
         assert "own.py can" in ran.err or "own.py offers" in ran.err
         assert words in ran.err
