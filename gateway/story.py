@@ -147,6 +147,10 @@ def _zone(field: Field) -> tzinfo:
     return zone or local_zone()
 
 
+def _feeders(number: int) -> str:
+    return "1 feeder" if number == 1 else f"{number} feeders"
+
+
 def _summary(station: Substation, found: Found) -> str:
     if station.running is not None:
         return f"{station.running.instance} runs: {station.running.reason}."
@@ -160,10 +164,10 @@ def _summary(station: Substation, found: Found) -> str:
         parts.append(f"at most {float(str(result['peak_shed_kw'])) / 1000:.2f} MW were shed at once")
     failed = result.get("failed")
     if isinstance(failed, list) and failed:
-        parts.append(f"{len(failed)} feeders could not be opened: {', '.join(map(str, failed[:10]))}")
+        parts.append(f"{_feeders(len(failed))} could not be opened: {', '.join(map(str, failed[:10]))}")
     left = result.get("not_closed")
     if isinstance(left, list) and left:
-        parts.append(f"{len(left)} feeders could not be closed: {', '.join(map(str, left[:10]))}")
+        parts.append(f"{_feeders(len(left))} could not be closed: {', '.join(map(str, left[:10]))}")
     return "; ".join(parts) + "."
 
 

@@ -324,6 +324,10 @@ class Orchestrations:
             self._get_stuck(instance, error)
         else:
             self._live[instance.id] = instance
+            started = instance.execution.started
+            if started.fingerprint and started.fingerprint != orchestrator.fingerprint:
+                # Allowed as long as the decisions stay the same, which replay has just seen; inputs are not compared.
+                log.warning("code_changed", instance=instance.id, orchestrator=instance.name)
 
     def stop(self) -> None:
         """Read nothing more."""

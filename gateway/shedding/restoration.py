@@ -81,8 +81,7 @@ def next_stage(
     wait_us = min((b.since_us + int(min_off_s * 1e6) for b in everything), default=0) if not ripe else 0
     why = ""
     if not chosen and everything:
-        smallest = f"{need[0][0]:.0f} kW for the smallest block" if need else "the minimum off time"
-        why = (
-            f"headroom is {max(0.0, headroom_kw):.0f} kW, waiting for {smallest}" if need else f"waiting for {smallest}"
-        )
+        why = "the minimum off time to pass"
+        if need:
+            why = f"{need[0][0]:.0f} kW of headroom for the smallest block, {max(0.0, headroom_kw):.0f} kW now"
     return Stage(tuple(chosen), predicted_kw, headroom_kw, len(everything) - len(chosen), wait_us, why)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
-from gateway.durable import Engine, EntityId, NotFoundError, TaskFailedError
+from gateway.durable import Engine, EntityId, NotFoundError, Registry, TaskFailedError
 from gateway.durable import history as h
 from gateway.durable.codec import Raw, encode
 from gateway.durable.entity import OperationRequest
@@ -238,3 +239,26 @@ async def test_an_activity_that_nobody_waits_for_is_run_after_a_crash_all_the_sa
     await again.on_disk()
     assert done == ["the utility"]
     assert not site.store.pending_activities
+
+
+async def test_code_that_changed_under_a_running_orchestration_is_said_even_if_it_decides_the_same(site):
+    def before(context):
+        return (yield context.wait_for_external_event("go"))
+
+    def after(context):
+        went = yield context.wait_for_external_event("go")
+        return [went]
+
+    site.registry.orchestrator(before, "wait")
+    engine = await site.start()
+    for instance in ("a", "b"):
+        await engine.client.start_new("wait", instance)
+    await site.kill(engine)
+    site.registry = Registry()
+    site.registry.orchestrator(after, "wait")
+    with structlog.testing.capture_logs() as lines:
+        engine = await site.start()
+        await engine.client.raise_event("a", "go", 1)
+        ended = await engine.client.wait_for_completion("a", 5)
+    assert ended.output == [1]
+    assert [line["instance"] for line in lines if line["event"] == "code_changed"] == ["a"]

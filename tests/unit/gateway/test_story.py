@@ -152,7 +152,7 @@ async def test_times_in_sentences_are_those_of_the_clock_on_the_wall(tmp_path):
 async def test_the_summary_says_what_was_not_closed(tmp_path):
     assert (await tell(heatwave(), tmp_path)).summary == (
         "shed-North-000001 ended: restored; 3 feeders were opened and 2 closed again; "
-        "at most 2.50 MW were shed at once; 1 feeders could not be closed: F3."
+        "at most 2.50 MW were shed at once; 1 feeder could not be closed: F3."
     )
 
 

@@ -46,9 +46,9 @@ def test_a_stage_that_brings_the_load_near_the_limit_is_opened_again():
 def test_restoration_waits_for_headroom():
     (
         restoring()
-        >> stage(left=2, why="headroom is 10 kW, waiting for 40 kW for the smallest block")
+        >> stage(left=2, why="40 kW of headroom for the smallest block, 10 kW now")
         << status(
-            phase="restoring", waits_for="headroom is 10 kW, waiting for 40 kW for the smallest block", feeders_shed=2
+            phase="restoring", waits_for="40 kW of headroom for the smallest block, 10 kW now", feeders_shed=2
         )
         << timer(60)
         >> later(60)
