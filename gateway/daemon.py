@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import gc
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from gateway import __version__, logs
 from gateway.clock import SystemClock, iso, synchronized, to_us
 from gateway.clock_check import ClockCheck
 from gateway.control import ControlServer, SocketInUse
-from gateway.durable import Engine, Registry
+from gateway.durable import Engine, EntityId, Registry
 from gateway.durable.codec import Json
 from gateway.notify import Notifier, Watchdog, watchdog_interval_s
 from gateway.operations import Desk, Health, committed_station, handlers
@@ -35,7 +36,7 @@ from gateway.outputs import Outputs
 from gateway.programs import ProgramError, load_programs
 from gateway.reload import Reload
 from gateway.shedding.application import register
-from gateway.shedding.entities import transformer_id
+from gateway.shedding.entities import SUBSTATION, TRANSFORMER, substation_id, transformer_id
 from gateway.shedding.field import Field
 from gateway.shedding.gate import OutputGate
 from gateway.shedding.report import Proof, render_report
@@ -131,6 +132,7 @@ class Daemon:
         engine = Engine(journal, registry, clock, site.gateway.max_turns_pending)
         try:
             await engine.recover()
+            _check_owner(engine.instances, site)
             raw = engine.client.read_entity_raw(transformer_id(site))
             armed = raw is not None and msgspec.json.decode(raw, type=Transformer).armed
         except msgspec.MsgspecError as error:
@@ -279,6 +281,20 @@ class Daemon:
             self._outputs.release,
             lambda: [warning for warning in (self._clock_check.warning, self._reload.refused) if warning],
         )
+
+
+def _check_owner(instances: Iterable[str], site: Site) -> None:
+    """A journal of a station or transformer by another name: its procedure and its stress would be forgotten here.
+
+    Errors: StartError.
+    """
+    for kind, own in ((SUBSTATION, substation_id(site)), (TRANSFORMER, transformer_id(site))):
+        other = [one for one in instances if one.startswith(f"@{kind}@") and one != str(own)]
+        if other:
+            raise StartError(
+                f"the journal in {site.gateway.state_dir} is that of {kind} {EntityId.parse(other[0]).key!r}, and this site "
+                f"calls its {kind} {own.key!r}: put the name back, or choose another state_dir"
+            )
 
 
 def _spare_the_loop() -> None:

@@ -98,3 +98,22 @@ async def test_a_file_in_the_place_of_the_socket_or_the_state_is_not_touched(tmp
         ran = await start(site)
         assert ran.code in (1, 2)
         assert "site.toml" in ran.err
+
+
+async def test_a_journal_of_another_station_is_not_taken_over(tmp_path: Path) -> None:
+    async with small_station(tmp_path, 15315, "127.0.8.71") as site:
+        site.start_daemon()
+        await site.wait_serving()
+        await site.ask("mode", mode="armed", reason="so that the station has a state", actor="test")
+        assert site.stop_daemon() == 0
+        file = site.folder / "site.toml"
+        text = file.read_text()
+        name = next(line for line in text.splitlines() if line.startswith("name = "))
+        file.write_text(text.replace(name, 'name = "Elsewhere"', 1))
+        ran = await start(site)
+        assert ran.code == 1
+        assert "put the name back, or choose another state_dir" in ran.err
+        file.write_text(text)
+        site.start_daemon()
+        await site.wait_serving()
+        assert site.stop_daemon() == 0
