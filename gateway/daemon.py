@@ -292,8 +292,8 @@ def _check_owner(instances: Iterable[str], site: Site) -> None:
         other = [one for one in instances if one.startswith(f"@{kind}@") and one != str(own)]
         if other:
             raise StartError(
-                f"the journal in {site.gateway.state_dir} is that of {kind} {EntityId.parse(other[0]).key!r}, and this site "
-                f"calls its {kind} {own.key!r}: put the name back, or choose another state_dir"
+                f"the journal in {site.gateway.state_dir} is that of {kind} {EntityId.parse(other[0]).key!r}, and this "
+                f"site calls its {kind} {own.key!r}: put the name back, or choose another state_dir"
             )
 
 
