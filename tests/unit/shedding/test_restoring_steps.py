@@ -47,9 +47,7 @@ def test_restoration_waits_for_headroom():
     (
         restoring()
         >> stage(left=2, why="40 kW of headroom for the smallest block, 10 kW now")
-        << status(
-            phase="restoring", waits_for="40 kW of headroom for the smallest block, 10 kW now", feeders_shed=2
-        )
+        << status(phase="restoring", waits_for="40 kW of headroom for the smallest block, 10 kW now", feeders_shed=2)
         << timer(60)
         >> later(60)
         << activity("PlanRestore")
