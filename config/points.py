@@ -1,7 +1,7 @@
 """The CSV files: devices, feeders with the points of their breakers, measurements.
 
     devices.csv       name,host,port,unit      and, as wanted, any of timeout_s,poll_fast_s,poll_slow_s,backoff_min_s,
-                      backoff_max_s,in_flight,max_block_registers,max_block_bits,max_gap,stale_after_s (empty: default)
+                      backoff_max_s,max_block_registers,max_block_bits,max_gap,stale_after_s (empty: default)
     feeders.csv       name,device,tier,critical,rated_kw,pos_closed,pos_open,open_cmd,close_cmd      and, as wanted,
                       sheddable (yes),ufls_stage,group,customers (0),load_class,travel_s (5),local,op_count,power_kw
     measurements.csv  name,device,address,unit,stale_after_s

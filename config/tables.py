@@ -95,7 +95,6 @@ DEVICE_SETTINGS: Mapping[str, Kind] = {
     "poll_slow_s": Number(0, 3600, "seconds", above=True),
     "backoff_min_s": Number(0, 3600, "seconds", above=True),
     "backoff_max_s": Number(0, 3600, "seconds", above=True),
-    "in_flight": Number(1, 16, "requests", whole=True),
     "max_block_registers": Number(1, 125, "registers", whole=True),
     "max_block_bits": Number(1, 2000, "bits", whole=True),
     "max_gap": Number(0, 2000, "points", whole=True),

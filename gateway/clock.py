@@ -85,10 +85,6 @@ class SystemClock:
             return wall_us
         return self._origin_us + int(self.rate * (wall_us - self._wall_origin_us))
 
-    def not_before(self, time_us: int) -> None:
-        """Engine time is at least this from now on (the journal's last record)."""
-        self._anchor_us += max(0, time_us - self.now_us())
-
     def now_us(self) -> int:
         """Engine time now."""
         elapsed_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - self._boot_anchor_ns

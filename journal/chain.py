@@ -15,7 +15,6 @@ from journal.rows import LinkedRecord
 _GENESIS_TAG = b"gridlatch journal 1\n"
 _BATCH_HEAD = struct.Struct(">QQQQqI")  # batch, first_seq, last_seq, last_message_id, time_us, number of records
 _RECORD_HEAD = struct.Struct(">QqQIII")  # seq, time_us, prev, bytes of instance, of kind, of payload
-HASH_BYTES = 32
 
 
 def genesis(identity: bytes) -> bytes:

@@ -147,11 +147,9 @@ class _WroteRegister(_RawReply):
 
 
 class PymodbusTransport:
-    """A Transport on pymodbus's asyncio client. Made by ``connect``; one request at a time."""
+    """A Transport on pymodbus's asyncio client. Made by ``connect``; one request at a time, for pymodbus has one lock."""
 
     REPLIES: ClassVar = (_ReadCoils, _ReadDiscrete, _ReadHolding, _ReadInput, _WroteCoil, _WroteRegister)
-    MAX_IN_FLIGHT: ClassVar = 1
-    """pymodbus has one lock a connection, and answers to pipelined requests would be told apart by nobody."""
 
     def __init__(
         self, host: str, port: int, unit: int, timeout_s: float, on_lost: Callable[[str], None], counters: Counters

@@ -52,11 +52,6 @@ def test_a_step_of_the_wall_clock_moves_no_timer_but_is_told(fake):
 def test_it_starts_no_earlier_than_the_journal(fake):
     ahead = fake.wall_ns // 1000 + 60_000_000
     assert SystemClock(not_before_us=ahead).now_us() == ahead
-    clock = SystemClock()
-    clock.not_before(ahead)
-    assert clock.now_us() == ahead
-    clock.not_before(ahead - 5)
-    assert clock.now_us() == ahead
 
 
 def test_a_simulated_site_finds_its_time_again_after_a_restart(fake):

@@ -57,7 +57,6 @@ class Device:
     poll_slow_s: float = 0.3
     backoff_min_s: float = 0.02
     backoff_max_s: float = 0.1
-    in_flight: int = 1
     max_block_registers: int = 125
     max_block_bits: int = 2000
     max_gap: int = 16
