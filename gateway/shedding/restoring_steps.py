@@ -11,7 +11,7 @@ from collections import Counter
 import msgspec
 
 from gateway.shedding.conduct import Step
-from gateway.shedding.measuring import RestorePlan
+from gateway.shedding.measuring import TROUBLED_AT_MOST, RestorePlan
 from gateway.shedding.procedure import Procedure
 
 MAX_CLOSE_TRIES = 3
@@ -42,6 +42,8 @@ def restore(run: Procedure) -> Step[bool]:
         run.figures.load_pct = plan.load.percent
         run.state.left_off = plan.troubled
         if not plan.feeders and not plan.left:
+            if len(plan.troubled) < TROUBLED_AT_MOST:  # all that are still off are named: the others have closed late
+                run.state.unclosed = [name for name in run.state.unclosed if name in plan.troubled]
             return True
         if not plan.feeders and plan.left == plan.unresolved:
             run.state.unresolved_rounds += 1

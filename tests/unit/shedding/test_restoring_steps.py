@@ -92,6 +92,10 @@ def test_a_breaker_that_closes_at_the_second_try_is_no_trouble_any_more():
     finish(book, status="restored", not_closed=[])
 
 
+def test_a_breaker_that_closes_late_by_itself_is_not_called_open_at_the_end():
+    finish(after_a_failed_close(restoring() >> stage(("B", 20.0))) >> stage(), status="restored", not_closed=[])
+
+
 def test_feeders_that_only_people_can_close_are_named_and_not_called_restored():
     finish(restoring() >> stage(stuck=1, troubled=["L"]), status="incomplete", not_closed=["L"])
 
