@@ -10,6 +10,7 @@ from gateway import __version__
 from gateway.clock import iso
 from gateway.durable.codec import Json
 from gateway.durable.instances import Orchestration
+from gateway.logs import lost_lines
 from gateway.operations.arguments import Arguments, limit
 from gateway.operations.desk import Desk
 from gateway.shedding.measuring import read_load
@@ -50,7 +51,7 @@ async def status(desk: Desk, _: Arguments) -> Json:
         "started": iso(health.started_us),
         "pid": os.getpid(),
         "config_sha256": site.sha256,
-        "warnings": [*site.warnings, *health.warnings()],
+        "warnings": [*site.warnings, *health.warnings(), *_not_kept()],
     }
 
 
@@ -62,6 +63,12 @@ async def timers(desk: Desk, args: Arguments) -> Json:
         "timers": [_timer(instance, task_id, due_us, now_us) for due_us, instance, task_id in pending[: limit(args)]],
         "total": len(pending),
     }
+
+
+def _not_kept() -> list[str]:
+    """A log that can't be written is told where people look, for the log can't tell it."""
+    lost = lost_lines()
+    return [f"{lost} lines of the log could not be written"] if lost else []
 
 
 def _held(desk: Desk, station: Substation) -> dict[str, Json]:

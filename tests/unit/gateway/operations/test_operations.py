@@ -170,6 +170,13 @@ async def test_timers_come_in_pages_with_the_next_one_first(ask: Ask) -> None:
     assert (await ask("status"))["next_timer"] == told["timers"][0]
 
 
+async def test_the_status_tells_that_lines_of_the_log_were_lost(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.logs._lost_lines", 0)
+    assert not any("log" in warning for warning in (await ask("status"))["warnings"])
+    monkeypatch.setattr("gateway.logs._lost_lines", 3)
+    assert "3 lines of the log could not be written" in (await ask("status"))["warnings"]
+
+
 async def test_the_status_tells_the_journal_and_whether_outputs_are_held(ask: Ask, station: Station) -> None:
     status = await ask("status")
     assert status["journal"] == {"seq": 7, "batch": 3, "hash": "ab", "records": 7, "path": "/s/journal.db"}
