@@ -22,7 +22,7 @@ from gateway.durable.errors import TaskFailedError
 from gateway.durable.identity import EntityId
 from gateway.durable.tasks import Task
 from gateway.shedding.override import Decision, Override, OverrideError, parse
-from gateway.shedding.status import Figures, StatusDict, describe
+from gateway.shedding.status import OVERRIDES_SHOWN, Figures, StatusDict, describe
 
 EVENT = "OperatorOverride"
 OVERRIDES_KEPT = 64
@@ -247,7 +247,7 @@ class Conductor:
         del self.figures.overrides[:-OVERRIDES_KEPT]
         procedure = {"record": {"procedure": self.context.instance_id, **record}}
         self.context.signal_entity(self._station, "consumed", procedure)
-        self.status["overrides"] = self.figures.overrides[-8:]
+        self.status["overrides"] = self.figures.overrides[-OVERRIDES_SHOWN:]
         self.context.set_custom_status(self.status)
 
 
