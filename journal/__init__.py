@@ -14,6 +14,7 @@ from journal.errors import (
     JournalReadError,
     JournalWriteError,
 )
+from journal.file import JournalFile
 from journal.journal import Journal
 from journal.rows import BatchLike, Head, JournalStats, Recovered, VerifyResult
 from journal.verify import verify_file
@@ -25,6 +26,7 @@ __all__ = [
     "Journal",
     "JournalCorrupt",
     "JournalError",
+    "JournalFile",
     "JournalLocked",
     "JournalNewer",
     "JournalNotFound",

@@ -122,6 +122,13 @@ class Journal:
             after_seq = up_to
         return found
 
+    async def latest(
+        self, instance: str, limit: int = 1_000, *, before_seq: int | None = None
+    ) -> Sequence[RecordTuple]:
+        """The last committed records of one instance, newest first; before_seq: those before this record of it."""
+        query = partial(reader.latest, instance=instance, limit=limit, before_seq=before_seq)
+        return await self._reading(self._read, query)
+
     async def instance(self, instance: str) -> InstanceTuple | None:
         """The committed row of one instance, terminal ones too; None if it is unknown or purged."""
         return await self._reading(self._read, partial(reader.instance_row, instance=instance))

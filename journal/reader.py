@@ -31,6 +31,13 @@ _HISTORY: Final = (
     "  WHERE own.prev >= :first_seq"
     ") SELECT * FROM own ORDER BY seq"
 )
+_LATEST: Final = (
+    "WITH RECURSIVE own (seq, instance, kind, time_us, payload, prev) AS ("
+    "  SELECT seq, instance, kind, time_us, payload, prev FROM records WHERE seq = :seq"
+    " UNION ALL"
+    "  SELECT r.seq, r.instance, r.kind, r.time_us, r.payload, r.prev FROM own JOIN records AS r ON r.seq = own.prev"
+    ") SELECT * FROM own LIMIT :limit"
+)
 _INSTANCE: Final = (
     "SELECT instance, kind, name, status, parent, created_us, updated_us, first_seq, state FROM instances"
 )
@@ -63,6 +70,24 @@ def instance_records(
     """Records of one instance after a sequence number, oldest first, of some kinds or all."""
     found = history(connection, instance, after_seq + 1)
     return [row for row in found if kinds is None or row[2] in kinds][:limit]
+
+
+def latest(connection: sqlite3.Connection, instance: str, limit: int, before_seq: int | None) -> list[RecordTuple]:
+    """The last records of an instance, newest first; before_seq: those before this record of the same instance.
+
+    Raises JournalCorrupt if the links between them are broken.
+    """
+    if before_seq is None:
+        seq = connection.execute(LAST_RECORD, {"instance": instance}).fetchone()[0]
+    else:
+        found = connection.execute("SELECT prev FROM records WHERE seq = ?", (before_seq,)).fetchone()
+        seq = found[0] if found is not None else 0
+    limit = min(limit, MAX_ROWS)
+    rows = connection.execute(_LATEST, {"seq": seq, "limit": limit}).fetchall() if seq else []
+    complete = len(rows) == limit or rows[-1][5] == 0 if rows else not seq
+    if not complete or any(row[1] != instance for row in rows):
+        raise JournalCorrupt(f"the records of {instance} are not linked to each other as they should be")
+    return [row[:5] for row in rows]
 
 
 def records(

@@ -8,16 +8,15 @@ whole, or a chain that was rewritten from some point on: for these, give it a he
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import struct
 from contextlib import closing
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from journal import schema
 from journal.chain import batch_hash, genesis
-from journal.errors import JournalCorrupt, JournalNotFound
+from journal.errors import JournalCorrupt
+from journal.file import connect_read_only
 from journal.rows import MAX_BATCH_RECORDS, Head, LinkedRecord, VerifyResult
 
 STEP_BATCHES: Final = 256
@@ -141,15 +140,8 @@ def verify_file(path: Path, from_batch: int = 1, expect: Head | None = None) -> 
     Raises JournalNotFound, JournalNewer, JournalCorrupt (not readable as a database).
     """
     path = path.resolve()
-    if not path.is_file():
-        raise JournalNotFound(f"{path} does not exist")
-    uri = f"{path.as_uri()}?mode=ro"
-    if not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists():
-        uri += "&immutable=1"  # a copy on read-only media: SQLite could make no lock files there
     try:
-        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
-            if schema.version_of(connection, path) == 0:
-                raise JournalNotFound(f"{path} is empty")
+        with closing(connect_read_only(path)) as connection:
             check = ChainCheck.start(connection, from_batch, expect)
             while check.step(connection):
                 pass
