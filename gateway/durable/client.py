@@ -16,7 +16,7 @@ import msgspec
 
 from gateway.clock import from_us, to_us
 from gateway.durable import history as h
-from gateway.durable.codec import NULL, Json, Raw, pack, unpack
+from gateway.durable.codec import NULL, Json, Raw, pack, unpack, unpack_plain
 from gateway.durable.entity import OperationRequest, decode_snapshot
 from gateway.durable.errors import (
     AlreadyExistsError,
@@ -49,7 +49,9 @@ if TYPE_CHECKING:
 class DurableOrchestrationStatus:
     """What is known of one orchestration, as committed.
 
-    history: the records of its current execution, when asked for.
+    Input, output, custom status and history are plain JSON: an object of an author's class is the dict that it was written
+    as (see ``objects``), so that a query needs none of the author's code. history: the records of its current execution,
+    when asked for. replays: how often it was replayed.
     """
 
     instance_id: str
@@ -63,6 +65,7 @@ class DurableOrchestrationStatus:
     failure: FailureDetails | None
     parent_instance_id: str | None
     history: list[Json] | None = None
+    replays: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ class DurableOrchestrationClient:
         data = pack(event_data, f"the data of event {event_name}")
         await self._engine.admit()
         instance = await self._live(instance_id)
-        if instance.buffered + len(instance.mailbox.mails) >= MAX_BUFFERED_EVENTS:
+        if instance.buffered + instance.mailbox.waiting >= MAX_BUFFERED_EVENTS:
             raise LimitExceededError(f"{instance_id} has {MAX_BUFFERED_EVENTS} events that it has not asked for yet")
         self._engine.ledger.send(instance, h.EventRaised(event_name, data, raised_by), Lane.OPERATOR)
         await self._engine.on_disk()
@@ -143,9 +146,29 @@ class DurableOrchestrationClient:
 
         Errors: NotFoundError, GoneError, EngineStoppedError.
         """
+        await self._control(instance_id, h.ExecutionTerminated(reason, raised_by, recursive))
+
+    async def suspend(self, instance_id: str, reason: str, raised_by: str = "") -> None:
+        """Let an orchestration stand still: what comes (fired timers, too) is kept in order until it is resumed; returns
+        once that is on disk. Activities that run go on.
+
+        Errors: NotFoundError, GoneError, LimitExceededError, EngineStoppedError.
+        """
+        await self._control(instance_id, h.ExecutionSuspended(reason, raised_by))
+
+    async def resume(self, instance_id: str, reason: str, raised_by: str = "") -> None:
+        """Let a suspended orchestration go on; returns once that is on disk.
+
+        Errors: NotFoundError, GoneError, EngineStoppedError.
+        """
+        await self._control(instance_id, h.ExecutionResumed(reason, raised_by))
+
+    async def _control(self, instance_id: str, event: h.Incoming) -> None:
         await self._engine.admit()
         instance = await self._live(instance_id)
-        self._engine.ledger.send(instance, h.ExecutionTerminated(reason, raised_by, recursive), Lane.OPERATOR)
+        if isinstance(event, h.ExecutionSuspended):  # the other two are how one with a full mailbox is helped
+            self._check_room(instance)
+        self._engine.ledger.send(instance, event, Lane.OPERATOR)
         await self._engine.on_disk()
 
     async def _live(self, instance_id: str) -> Orchestration:
@@ -165,13 +188,24 @@ class DurableOrchestrationClient:
 
     # Entities
 
-    async def signal_entity(self, entity_id: EntityId, operation_name: str, operation_input: Json = None) -> None:
-        """Tell an entity something; returns once that is on disk."""
+    async def signal_entity(
+        self,
+        entity_id: EntityId,
+        operation_name: str,
+        operation_input: Json = None,
+        signal_time: datetime | None = None,
+    ) -> None:
+        """Tell an entity something, now or at signal_time (a naive one is UTC); returns once that is on disk.
+
+        Errors: NotFoundError, LimitExceededError, NotSerializableError, EngineStoppedError.
+        """
         data = pack(operation_input, f"the input of {operation_name} on {entity_id}")
+        due_us = 0 if signal_time is None else to_us(signal_time)
         await self._engine.admit()
         entity = self._engine.ledger.entity(entity_id)
         self._check_room(entity)
-        self._engine.ledger.send(entity, OperationRequest(operation_name, data), Lane.OTHER)
+        self._engine.now_us()
+        self._engine.underway.signal(entity, OperationRequest(operation_name, data), due_us)
         await self._engine.on_disk()
 
     def post_to_entity(self, entity_id: EntityId, operation_name: str, operation_input: Json = None) -> None:
@@ -204,7 +238,7 @@ class DurableOrchestrationClient:
             callers.done(number)
         if isinstance(answer, h.EntityOperationFailed):
             raise EntityOperationError(f"{operation_name} on {entity_id} failed: {answer.details}", answer.details)
-        return unpack(answer.result)
+        return unpack(answer.result, f"the answer of {operation_name} on {entity_id}")
 
     def read_entity_raw(self, entity_id: EntityId) -> Raw | None:
         """The committed state of an entity as JSON, None when it has none."""
@@ -215,9 +249,9 @@ class DurableOrchestrationClient:
         return None if state is NULL else state
 
     async def read_entity_state(self, entity_id: EntityId) -> EntityStateResponse:
-        """The committed state of an entity, and whether there is one."""
+        """The committed state of an entity, and whether there is one; plain JSON, as in all queries."""
         raw = self.read_entity_raw(entity_id)
-        return EntityStateResponse(raw is not None, None if raw is None else unpack(raw))
+        return EntityStateResponse(raw is not None, None if raw is None else unpack_plain(raw))
 
     # Queries
 
@@ -286,7 +320,7 @@ class DurableOrchestrationClient:
         if show_history or show_input:
             # A start that has not run yet has no history of its own.
             records = await self._engine.store.history(row.instance, row.first_seq) if row.first_seq else []
-            history = [{"seq": r[0], "time_us": r[3], **unpack(Raw(r[4]))} for r in records if r[2] == h.TURN]
+            history = [{"seq": r[0], "time_us": r[3], **unpack_plain(Raw(r[4]))} for r in records if r[2] == h.TURN]
             given = history[0]["events"][0].get("input") if history else None
         return DurableOrchestrationStatus(
             row.instance,
@@ -295,9 +329,10 @@ class DurableOrchestrationClient:
             from_us(row.created_us),
             from_us(row.updated_us),
             given,
-            unpack(state.output) if row.status in TERMINAL and state.output is not NULL else None,
-            unpack(state.custom_status),
+            unpack_plain(state.output) if row.status in TERMINAL and state.output is not NULL else None,
+            unpack_plain(state.custom_status),
             state.failure,
             row.parent or None,
             history if show_history else None,
+            state.replays,
         )

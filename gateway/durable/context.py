@@ -15,7 +15,7 @@ import structlog
 
 from gateway.clock import from_us, to_us
 from gateway.durable import history as h
-from gateway.durable.codec import MAX_CUSTOM_STATUS_BYTES, Json, Raw, pack, unpack
+from gateway.durable.codec import MAX_CUSTOM_STATUS_BYTES, Json, Raw, encode, pack, unpack, unpack_plain
 from gateway.durable.identity import EntityId, check_instance_id, name_of
 from gateway.durable.retry import RetryOptions
 from gateway.durable.tasks import AllTask, AnyTask, EventTask, Raise, Task, TimerTask
@@ -89,9 +89,19 @@ class DurableOrchestrationContext:
         logger: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind(instance=self.instance_id)
         return logger
 
+    @property
+    def histories(self) -> list[dict[str, Json]]:
+        """All that this execution has heard and decided so far, oldest first: each event as it is journaled, with its
+        ``type`` (names of the Durable Task Framework) and ``timestamp``."""
+        events = self._execution.history
+        return [{"timestamp": from_us(at_us), **unpack_plain(Raw(encode(event)))} for at_us, event in events]
+
     def get_input(self) -> Json:
-        """The input, a fresh object each time."""
-        return unpack(self._execution.started.input)
+        """The input, a fresh object each time.
+
+        Errors: NotSerializableError, when it holds an object that can't be rebuilt.
+        """
+        return unpack(self._execution.started.input, f"the input of {self.instance_id}")
 
     def set_custom_status(self, status: Json) -> None:
         """Say what goes on; at most 16 KB of JSON.
@@ -153,6 +163,7 @@ class DurableOrchestrationContext:
         self, named: Named, input_: Json, instance_id: str | None, version: str | None, retry: RetryOptions | None
     ) -> Task:
         name = name_of(named)
+        self._execution.check_in_section(f"the sub-orchestration {name}")
         data = pack(input_, f"the input of sub-orchestration {name}")
         if instance_id is not None:
             check_instance_id(instance_id)
@@ -164,7 +175,11 @@ class DurableOrchestrationContext:
         return self._execution.call(name, schedule, retry)
 
     def call_entity(self, entity_id: EntityId, operation: str, input: Json = None) -> Task:
-        """Ask an entity and wait for its answer."""
+        """Ask an entity and wait for its answer.
+
+        Errors: EntityLockError in a critical section that has not locked it.
+        """
+        self._execution.check_in_section(f"to call {entity_id}", str(entity_id), wants_lock=True)
         data = pack(input, f"the input of {operation} on {entity_id}")
 
         def schedule(task_id: int, attempt: int, operation_id: str) -> None:
@@ -172,11 +187,38 @@ class DurableOrchestrationContext:
 
         return self._execution.call(f"{operation} on {entity_id}", schedule, None)
 
-    def signal_entity(self, entity_id: EntityId, operation: str, input: Json = None) -> None:
-        """Tell an entity something; no answer."""
+    def signal_entity(
+        self, entity_id: EntityId, operation: str, input: Json = None, signal_time: datetime | None = None
+    ) -> None:
+        """Tell an entity something, now or at signal_time (a naive one is UTC); no answer.
+
+        Errors: EntityLockError in a critical section that has locked it.
+        """
+        self._execution.check_in_section(f"to signal {entity_id}", str(entity_id))
         data = pack(input, f"the input of {operation} on {entity_id}")
+        due_us = 0 if signal_time is None else to_us(signal_time)
         task_id = self._execution.new_id()
-        self._execution.act(h.EntityOperationSignaled(task_id, str(entity_id), operation, data))
+        self._execution.act(h.EntityOperationSignaled(task_id, str(entity_id), operation, data, due_us))
+
+    def lock_entities(self, entities: Sequence[EntityId]) -> Task:
+        """Begin a critical section: ``with (yield context.lock_entities([...])):``. Nobody else's operation runs on these
+        entities until the block is left, or the orchestration ends. Inside: no other lock, no sub-orchestration, no call
+        of another entity, no signal to a locked one.
+
+        Errors: EntityLockError, ValueError when nothing is named; at the yield TaskFailedError for one that can't be.
+        """
+        targets = tuple(sorted({str(entity_id) for entity_id in entities}))
+        if not targets:
+            raise ValueError("lock_entities needs at least one entity")
+        return self._execution.lock(targets)
+
+    def send_event(self, instance_id: str, name: str, data: Json = None) -> None:
+        """Send an external event to another orchestration. Nobody answers; if there is none, the log says so."""
+        check_instance_id(instance_id)
+        if not name:
+            raise ValueError("an event needs a name")
+        payload = pack(data, f"the data of event {name}")
+        self._execution.act(h.EventSent(self._execution.new_id(), instance_id, name, payload))
 
     # Waiting
 

@@ -76,9 +76,9 @@ class Engine:
         self.timers = Timers(clock, self._timers_fired)
         self.activities = ActivityRunner(registry, self.client, self._activity_ended)
         self.ledger = Ledger(registry, clock, self._wake)
-        self._underway = Underway(self.ledger, self.timers, self.activities)
-        self._orchestrations = Orchestrations(self.ledger, self._underway, store, max_live, self._fail)
-        self._entities = Entities(self.ledger, self._underway, self.callers)
+        self.underway = Underway(self.ledger, self.timers, self.activities)
+        self._orchestrations = Orchestrations(self.ledger, self.underway, store, max_live, self._fail)
+        self._entities = Entities(self.ledger, self.underway, self.callers)
         self._writer = Writer(store, self.ledger, max_pending, self._committed, self._orchestrations.evict, self._fail)
         self._interrupted = Interrupted()
         self._pumping = False
@@ -102,14 +102,14 @@ class Engine:
 
         Errors: those of the store.
         """
-        self._interrupted = recover(await self.store.recover(), self.ledger, self.timers)
+        self._interrupted = recover(await self.store.recover(), self.ledger, self.timers, self.underway)
 
     def start(self) -> None:
         """Run: turns, timers, activities."""
         self._running = True
         self._writer.start()
         self.ledger.now_us()
-        self._interrupted.resume(self.registry, self._underway)
+        self._interrupted.resume(self.registry, self.underway)
         self.timers.start()
         self._wake()
 
@@ -225,10 +225,10 @@ class Engine:
 
     def _activity_ended(self, key: Key, report: Report) -> None:
         if self._running:  # else its row stays, and a restart decides
-            self._guarded(lambda: self._underway.ended(key, report))
+            self._guarded(lambda: self.underway.ended(key, report))
 
     def _timers_fired(self, keys: list[Key]) -> None:
-        self._guarded(lambda: self._underway.fired(keys))
+        self._guarded(lambda: self.underway.fired(keys))
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """An error in here would be lost in the event loop, and with it what was half done: fail stop."""

@@ -18,12 +18,24 @@ from gateway.durable.futures import set_error, set_result
 from gateway.durable.identity import EntityId
 from gateway.durable.instances import EntityInstance, Orchestration
 from gateway.durable.ledger import Ledger
-from gateway.durable.mailbox import MESSAGES_PER_TURN
+from gateway.durable.locks import LockRelease, LockRequest
+from gateway.durable.mailbox import MESSAGES_PER_TURN, Mail
 from gateway.durable.underway import Underway
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 Answer = h.EntityOperationCompleted | h.EntityOperationFailed
+
+LOCKED, UNLOCKED = "(locked)", "(unlocked)"
+"""What the records of an entity say of the critical sections that it was in."""
+
+
+def _may_pass(mail: Mail, owner: str) -> bool:
+    """True for what a locked entity hears: its owner's calls, its own activities' results, and its release."""
+    content = mail.content
+    if isinstance(content, OperationRequest):
+        return content.caller == owner or mail.task > 0
+    return isinstance(content, LockRelease)
 
 
 class Callers:
@@ -72,13 +84,19 @@ class Entities:
         now_us = ledger.now_us()
         operations: list[h.OperationRecord] = []
         for _ in range(min(len(mails), MESSAGES_PER_TURN)):
-            mail = mails.popleft()
+            mail = instance.mailbox.mails.popleft()  # anew each time: an unlocked entity has other ones
+            request = mail.content
+            if core.lock is not None and not _may_pass(mail, core.lock[0]):
+                instance.mailbox.parked.append(mail)
+                continue
             if mail.id:
                 ledger.outbox.remove_message(mail.id)
             elif mail.task:
                 ledger.outbox.batch.remove_activity(instance.id, mail.task)
-            request = mail.content
-            assert isinstance(request, OperationRequest)
+            if not isinstance(request, OperationRequest):
+                assert isinstance(request, LockRequest | LockRelease)
+                operations.extend(self._change_lock(instance, request))
+                continue
             record, answer_now = core.step(request, now_us)
             operations.append(record)
             if record.failure is not None:
@@ -88,11 +106,36 @@ class Entities:
                 self._answer(request.caller, request.caller_task, record.result, record.failure)
             for action in record.actions:
                 self._act(instance, action)
+        if not operations:
+            return
         seal = "" if core.state is None else hashlib.sha256(core.state).hexdigest()
         seq = ledger.append(instance.id, h.OPERATION, encode(h.EntityRecord(operations, seal)))
         if not instance.first_seq:
             instance.first_seq = seq
         ledger.touch(instance)
+
+    def _change_lock(
+        self, instance: EntityInstance, request: LockRequest | LockRelease
+    ) -> tuple[h.OperationRecord, ...]:
+        """Lock or unlock the entity; what the journal keeps of it, nothing when nobody wants it any more."""
+        core = instance.core
+        if isinstance(request, LockRelease):
+            if core.lock != (request.owner, request.task):
+                return ()
+            core.lock = None
+            instance.mailbox.unpark()
+            return (h.OperationRecord(UNLOCKED, caller=request.owner),)
+        owner = self._ledger.instances.get(request.owner)
+        if not isinstance(owner, Orchestration) or owner.lock_task != request.task:
+            return ()  # it has ended, or let go, while the request was under way
+        core.lock = (request.owner, request.task)
+        place = request.place + 1
+        if place < len(request.targets):
+            following = self._ledger.entity(EntityId.parse(request.targets[place]))
+            self._ledger.send(following, LockRequest(request.owner, request.task, request.targets, place))
+        else:
+            self._ledger.send(owner, h.EntityLockGranted(request.task))
+        return (h.OperationRecord(LOCKED, caller=request.owner),)
 
     def _act(self, instance: EntityInstance, action: h.EntityAction) -> None:
         match action:
@@ -113,11 +156,10 @@ class Entities:
     def _signal(self, instance: EntityInstance, action: h.EntitySignal) -> None:
         try:
             target = self._ledger.entity(EntityId.parse(action.target))
+            self._underway.signal(target, OperationRequest(action.name, action.input), action.due_us)
         except (DurableError, ValueError) as error:
             # Nobody waits for a signal: all that can be done is to tell.
-            log.error("signal_to_unknown_entity", target=action.target, sender=instance.id, error=str(error))
-            return
-        self._ledger.send(target, OperationRequest(action.name, action.input))
+            log.error("signal_lost", target=action.target, sender=instance.id, error=str(error))
 
     def _start(self, instance: EntityInstance, action: h.EntityStarts) -> None:
         try:

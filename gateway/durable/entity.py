@@ -17,7 +17,7 @@ from datetime import datetime
 
 import msgspec
 
-from gateway.clock import from_us
+from gateway.clock import from_us, to_us
 from gateway.durable import history as h
 from gateway.durable.codec import NULL, Json, Raw, pack, unpack
 from gateway.durable.errors import FailureDetails, LimitExceededError, describe
@@ -42,12 +42,14 @@ class EntitySnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """All that an entity is between two operations; what the journal keeps of it.
 
     state: JSON, null while there is none. next_task: the next activity's id. waiting: callers without an answer yet, by
-    token.
+    token. lock_owner, lock_task: the orchestration that has it for itself, and the id of its lock.
     """
 
     state: Raw = NULL
     next_task: int = 1
     waiting: dict[str, tuple[str, int]] = {}
+    lock_owner: str = ""
+    lock_task: int = 0
 
 
 decode_snapshot = msgspec.json.Decoder(EntitySnapshot).decode
@@ -135,8 +137,11 @@ class DurableEntityContext:
         self._state = None
 
     def get_input(self) -> Json:
-        """The operation's input, a fresh object each time."""
-        return unpack(self._request.input)
+        """The operation's input, a fresh object each time.
+
+        Errors: NotSerializableError, when it holds an object that can't be rebuilt.
+        """
+        return unpack(self._request.input, f"the input of {self._request.name} on {self._id}")
 
     def get_raw_input(self) -> Raw:
         """The operation's input as JSON, for authors who decode it to a type of their own."""
@@ -146,9 +151,12 @@ class DurableEntityContext:
         """What the caller is answered."""
         self._result = result
 
-    def signal_entity(self, entity_id: EntityId, operation: str, input: Json = None) -> None:
-        """Tell another entity (or this one) something."""
-        self._act(h.EntitySignal(str(entity_id), operation, pack(input, f"the input of {operation} on {entity_id}")))
+    def signal_entity(
+        self, entity_id: EntityId, operation: str, input: Json = None, signal_time: datetime | None = None
+    ) -> None:
+        """Tell another entity (or this one) something, now or at signal_time (a naive one is UTC)."""
+        data = pack(input, f"the input of {operation} on {entity_id}")
+        self._act(h.EntitySignal(str(entity_id), operation, data, 0 if signal_time is None else to_us(signal_time)))
 
     def start_new(self, name: str | Callable[..., object], input: Json = None, instance_id: str | None = None) -> str:
         """Start an orchestration; returns its id (one that no other start gets, unless given)."""
@@ -224,9 +232,9 @@ EntityFunction = Callable[[DurableEntityContext], object]
 
 
 class EntityCore:
-    """One entity in memory."""
+    """One entity in memory. lock: the orchestration that has it for itself, and the id of its lock."""
 
-    __slots__ = ("_cached", "_state_type", "function", "id", "next_task", "state", "waiting")
+    __slots__ = ("_cached", "_state_type", "function", "id", "lock", "next_task", "state", "waiting")
 
     def __init__(
         self,
@@ -240,6 +248,7 @@ class EntityCore:
         self.state: Raw | None = None if snapshot.state is NULL else snapshot.state
         self.next_task = snapshot.next_task
         self.waiting = snapshot.waiting
+        self.lock = (snapshot.lock_owner, snapshot.lock_task) if snapshot.lock_owner else None
         self._state_type = state_type
         self._cached: msgspec.Struct | None = None
 
@@ -248,14 +257,15 @@ class EntityCore:
         if self.state is None:
             return None
         if self._state_type is None:
-            return unpack(self.state)
+            return unpack(self.state, f"the state of {self.id}")
         if self._cached is None:
             self._cached = msgspec.json.decode(self.state, type=self._state_type)
         return self._cached
 
     def snapshot(self) -> EntitySnapshot:
         """What the journal keeps."""
-        return EntitySnapshot(NULL if self.state is None else self.state, self.next_task, self.waiting)
+        state = NULL if self.state is None else self.state
+        return EntitySnapshot(state, self.next_task, self.waiting, *(self.lock or ()))
 
     def step(self, request: OperationRequest, now_us: int) -> tuple[h.OperationRecord, bool]:
         """Run one operation: its record, and whether its caller gets the answer now (not: later, or nobody waits)."""

@@ -8,6 +8,7 @@ DurableError
 ├── NotSerializableError   a value can't be written as JSON: pass plain data
 ├── NondeterminismError    replay and code disagree: the code of a running orchestration was changed
 ├── EntityOperationError   an entity's operation failed: see its details
+├── EntityLockError        a rule of critical sections was broken: see the message, change the orchestrator
 ├── TaskFailedError        an activity, sub-orchestration or entity call failed: see ``details``
 └── EngineStoppedError     the engine stops or its journal failed: nothing was promised
 """
@@ -88,6 +89,10 @@ class EntityOperationError(DurableError):
     def __init__(self, message: str, details: FailureDetails) -> None:
         super().__init__(message)
         self.details = details
+
+
+class EntityLockError(DurableError):
+    """An orchestrator did what a critical section does not allow."""
 
 
 _UNINTERESTING: Sequence[type] = (object, BaseException, Exception)

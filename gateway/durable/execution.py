@@ -23,13 +23,16 @@ from gateway.durable.codec import Json, Raw, pack, unpack
 from gateway.durable.context import DurableOrchestrationContext
 from gateway.durable.errors import (
     DurableError,
+    EntityLockError,
     FailureDetails,
     LimitExceededError,
+    NotSerializableError,
     TaskFailedError,
     describe,
 )
 from gateway.durable.external import ExternalEvents
 from gateway.durable.lines import line_of_author, line_of_wait
+from gateway.durable.locks import EntityLock
 from gateway.durable.retry import RetryOptions
 from gateway.durable.tasks import EventTask, Raise, Task, TimerTask
 
@@ -38,6 +41,7 @@ OrchestratorGenerator: TypeAlias = "GeneratorType[object, Json, object]"
 
 MAX_ACTIONS = 100_000
 MAX_STEPS_WITHOUT_WAITING = 100_000
+MAX_RESTARTS_WITHOUT_WAITING = 1_000
 
 
 class _Attempt:
@@ -53,11 +57,22 @@ class _Attempt:
         self.again = again
 
 
+class _Lock:
+    """The critical section that was asked for. held: it has begun."""
+
+    __slots__ = ("held", "id", "targets")
+
+    def __init__(self, task_id: int, targets: tuple[str, ...]) -> None:
+        self.id = task_id
+        self.targets = targets
+        self.held = False
+
+
 class Execution:
     """One execution of one orchestrator, from its start to its outcome.
 
     outcome: None while it runs, else the action that ended it. custom_status: JSON, as last set. replaying: this turn has
-    happened before.
+    happened before. history: time and event of all that it heard and decided.
     """
 
     def __init__(self, instance: str, function: OrchestratorFunction) -> None:
@@ -70,7 +85,8 @@ class Execution:
         self.started = h.ExecutionStarted(name="")
         self.next_task = 1
         self.actions_total = 0
-        self.events_total = 0
+        self.history: list[tuple[int, h.Event]] = []
+        self.restarts = 0
         self.uuid_counter = 0
         self.continue_input: Raw | None = None
         self.keep_events = True
@@ -83,6 +99,8 @@ class Execution:
         self._attempts: dict[int, _Attempt] = {}
         self._actions: list[h.Action] = []
         self._lines: dict[int, str] = {}
+        self._lock: _Lock | None = None
+        self._waited = False
         self.context = DurableOrchestrationContext(self)
 
     # Turns
@@ -99,7 +117,7 @@ class Execution:
 
     def apply(self, event: h.Incoming) -> None:
         """Take one incoming event and let the code run until it waits for something that has not happened."""
-        self.events_total += 1
+        self.history.append((self.now_us, event))
         try:
             self._take(event)
         except (DurableError, ValueError) as error:
@@ -108,6 +126,7 @@ class Execution:
             self._end_failed(error)
         if not isinstance(event, h.ExecutionTerminated):
             self._advance()
+        self._waited = True
 
     def _take(self, event: h.Incoming) -> None:
         match event:
@@ -121,6 +140,10 @@ class Execution:
                 self._completed(event.id, event.result)
             case h.TaskFailed() | h.SubOrchestrationInstanceFailed() | h.EntityOperationFailed():
                 self._failed(event.id, event.details)
+            case h.EntityLockGranted():
+                self._locked(event.id)
+            case h.ExecutionSuspended() | h.ExecutionResumed():
+                pass  # the engine keeps what comes meanwhile; the code knows nothing of it
             case h.ExecutionTerminated():
                 self.close()
             case _:
@@ -154,8 +177,13 @@ class Execution:
 
     def act(self, action: h.Action) -> None:
         """Note a decision."""
-        self.events_total += 1
+        self.history.append((self.now_us, action))
         self._actions.append(action)
+
+    @property
+    def events_total(self) -> int:
+        """How many events its history has."""
+        return len(self.history)
 
     def add_task(self, task: Task) -> None:
         """This task is completed by an event with its id."""
@@ -199,6 +227,44 @@ class Execution:
         if timeout_us is not None and not task.is_completed:
             self._external.limit(task, self.timer(self.now_us + timeout_us), default)
         return task
+
+    def lock(self, targets: tuple[str, ...]) -> Task:
+        """Ask for entities, sorted and each named once, for a critical section.
+
+        Errors: EntityLockError within another one.
+        """
+        if self._lock is not None:
+            raise EntityLockError("critical sections can't be nested: lock all that is needed at once")
+        task = Task(self.new_id(), f"the lock of {', '.join(targets)}")
+        self._lock = _Lock(task.id, targets)
+        self.act(h.EntityLockRequested(task.id, targets))
+        self.add_task(task)
+        return task
+
+    def check_in_section(self, what: str, target: str | None = None, wants_lock: bool = False) -> None:
+        """What is not allowed in a critical section. target: the entity, which must (or must not) be a locked one.
+
+        Errors: EntityLockError.
+        """
+        lock = self._lock
+        if lock is None or not lock.held or (target is not None and (target in lock.targets) == wants_lock):
+            return
+        rule = (
+            "" if target is None else " (only to those locked)" if wants_lock else " (its operations are to be called)"
+        )
+        raise EntityLockError(f"{what} is not allowed in the critical section of {', '.join(lock.targets)}{rule}")
+
+    def _locked(self, task_id: int) -> None:
+        task = self._open.pop(task_id, None)
+        lock = self._lock
+        if task is not None and lock is not None and lock.id == task_id:
+            lock.held = True
+            task.succeed(EntityLock(partial(self._unlock, task_id)))
+
+    def _unlock(self, task_id: int) -> None:
+        if self._lock is not None and self._lock.id == task_id and self.outcome is None:
+            self._lock = None
+            self.act(h.EntityUnlockSent(task_id))
 
     def continue_as_new(self, value: Json, keep_events: bool) -> None:
         """End this execution at its next yield or return, and start the next one; what is decided later is ignored."""
@@ -254,10 +320,12 @@ class Execution:
         task = self._open.pop(task_id, None)
         self._attempts.pop(task_id, None)
         if task is not None:
-            task.succeed(unpack(result))
+            _succeed(task, result)
 
     def _failed(self, task_id: int, details: FailureDetails) -> None:
         task = self._open.pop(task_id, None)
+        if self._lock is not None and self._lock.id == task_id:
+            self._lock = None  # what was to be locked can't be
         attempt = self._attempts.pop(task_id, None)
         if task is None:
             return
@@ -315,6 +383,11 @@ class Execution:
     def _end_completed(self, result: object) -> None:
         if self.continue_input is not None:
             del self._actions[self._actions_at_continue :]
+            self.restarts = 0 if self._waited or self._took_an_event() else self.started.restarts + 1
+            if self.restarts > MAX_RESTARTS_WITHOUT_WAITING:
+                limit = f"continue_as_new {MAX_RESTARTS_WITHOUT_WAITING} times in a row without waiting for anything"
+                self._end_failed(LimitExceededError(f"{limit} (in {self.started.name})"))
+                return
             self.outcome = h.ContinueAsNew(self.continue_input)
         else:
             try:
@@ -323,6 +396,9 @@ class Execution:
                 self._end_failed(error)
                 return
         self.act(self.outcome)
+
+    def _took_an_event(self) -> bool:
+        return self._external.count < len(self.started.carried)
 
     def _end_failed(self, error: BaseException) -> None:
         text = "".join(traceback.format_exception(error, limit=-8))
@@ -336,6 +412,14 @@ class Execution:
     def line_of(self, task_id: int) -> str:
         """Where the code asked for this task (known at replay only); where it stands now, when it did not ask."""
         return self._lines.get(task_id) or line_of_wait(self._generator)
+
+
+def _succeed(task: Task, result: Raw) -> None:
+    what = f"the result of {task.name}"
+    try:
+        task.succeed(unpack(result, what))
+    except NotSerializableError as error:  # an object that can't be rebuilt: its author can catch that
+        task.fail(TaskFailedError(str(error), describe(error)))
 
 
 def _send(value: Json, generator: OrchestratorGenerator) -> object:

@@ -44,7 +44,8 @@ class ExecutionStarted(Event, frozen=True, omit_defaults=True, tag=True):
     """An orchestration starts (again, after continue-as-new).
 
     parent, parent_task: who waits for the outcome. first_task: ids of this execution start here. fingerprint: hash of the
-    code that ran it. carried: external events that the execution before it left unhandled.
+    code that ran it. carried: external events that the execution before it left unhandled. restarts: how many executions
+    before it, in a row, ended without having waited for anything.
     """
 
     incoming: ClassVar[bool] = True
@@ -57,6 +58,7 @@ class ExecutionStarted(Event, frozen=True, omit_defaults=True, tag=True):
     execution: int = 1
     fingerprint: str = ""
     carried: tuple[EventRaised, ...] = ()
+    restarts: int = 0
     format: int = FORMAT
 
 
@@ -115,6 +117,29 @@ class EntityOperationFailed(Event, frozen=True, omit_defaults=True, tag=True):
     details: FailureDetails
 
 
+class EntityLockGranted(Event, frozen=True, omit_defaults=True, tag=True):
+    """All entities that were to be locked are; the critical section begins."""
+
+    incoming: ClassVar[bool] = True
+    id: int
+
+
+class ExecutionSuspended(Event, frozen=True, omit_defaults=True, tag=True):
+    """Someone suspended the orchestration: what comes is kept until it is resumed."""
+
+    incoming: ClassVar[bool] = True
+    reason: str = ""
+    raised_by: str = ""
+
+
+class ExecutionResumed(Event, frozen=True, omit_defaults=True, tag=True):
+    """Someone resumed the orchestration."""
+
+    incoming: ClassVar[bool] = True
+    reason: str = ""
+    raised_by: str = ""
+
+
 class ExecutionTerminated(Event, frozen=True, omit_defaults=True, tag=True):
     """Someone ended the orchestration from outside."""
 
@@ -167,12 +192,35 @@ class EntityOperationCalled(Event, frozen=True, omit_defaults=True, tag=True):
 
 
 class EntityOperationSignaled(Event, frozen=True, omit_defaults=True, tag=True):
-    """An entity is told something."""
+    """An entity is told something; at due_us, if that is not 0."""
 
     id: int
     target: str
     name: str
     input: Raw = NULL
+    due_us: int = 0
+
+
+class EntityLockRequested(Event, frozen=True, omit_defaults=True, tag=True):
+    """These entities are to be locked for this orchestration, in this order."""
+
+    id: int
+    targets: tuple[str, ...]
+
+
+class EntityUnlockSent(Event, frozen=True, omit_defaults=True, tag=True):
+    """The critical section that lock ``id`` began has ended."""
+
+    id: int
+
+
+class EventSent(Event, frozen=True, omit_defaults=True, tag=True):
+    """Another orchestration is sent an external event."""
+
+    id: int
+    instance: str
+    name: str
+    data: Raw = NULL
 
 
 class ContinueAsNew(Event, frozen=True, omit_defaults=True, tag=True):
@@ -203,6 +251,9 @@ Incoming = (
     | SubOrchestrationInstanceFailed
     | EntityOperationCompleted
     | EntityOperationFailed
+    | EntityLockGranted
+    | ExecutionSuspended
+    | ExecutionResumed
     | ExecutionTerminated
 )
 Action = (
@@ -212,6 +263,9 @@ Action = (
     | SubOrchestrationInstanceCreated
     | EntityOperationCalled
     | EntityOperationSignaled
+    | EntityLockRequested
+    | EntityUnlockSent
+    | EventSent
     | ContinueAsNew
     | ExecutionCompleted
     | ExecutionFailed
@@ -263,11 +317,12 @@ class EntityActivity(msgspec.Struct, frozen=True, omit_defaults=True, tag_field=
 
 
 class EntitySignal(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="EntityOperationSignaled"):
-    """An entity tells another one something."""
+    """An entity tells another one something; at due_us, if that is not 0."""
 
     target: str
     name: str
     input: Raw = NULL
+    due_us: int = 0
 
 
 class EntityStarts(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="ExecutionStarted"):

@@ -40,7 +40,8 @@ TERMINAL = frozenset(
 
 
 class OrchestrationState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The part of an orchestration's row that only the engine reads."""
+    """The part of an orchestration's row that only the engine reads. replays: how often it was replayed; that of the last
+    replay is written with the turn after it."""
 
     version: str = ""
     execution: int = 1
@@ -52,6 +53,9 @@ class OrchestrationState(msgspec.Struct, frozen=True, omit_defaults=True):
     failure: FailureDetails | None = None
     reason: str = ""
     buffered: int = 0
+    replays: int = 0
+    lock_task: int = 0
+    lock_targets: tuple[str, ...] = ()
 
 
 encode_state = msgspec.json.Encoder().encode
@@ -87,7 +91,7 @@ class Orchestration(Instance):
 
     execution is None while it is on disk only. loading: the journal is being read for it. stuck: why it can't run. unsure:
     its id may have been used before. buffered: external events that its code has not asked for. waiters: futures of those
-    who wait for its end.
+    who wait for its end. lock_task, lock_targets: the critical section that it asked for or is in (0: none).
     """
 
     __slots__ = (
@@ -98,6 +102,8 @@ class Orchestration(Instance):
         "execution_number",
         "failure",
         "loading",
+        "lock_targets",
+        "lock_task",
         "next_task",
         "output",
         "parent",
@@ -132,12 +138,19 @@ class Orchestration(Instance):
         self.timers: set[int] = set()
         self.unsure = False
         self.buffered = 0
+        self.lock_task = 0
+        self.lock_targets: tuple[str, ...] = ()
         self.waiters: dict[asyncio.Future[None], None] = {}
 
     @property
     def terminal(self) -> bool:
         """True once it has its outcome."""
         return self.status in TERMINAL
+
+    @property
+    def suspended(self) -> bool:
+        """True while what comes is kept for later."""
+        return self.status is OrchestrationRuntimeStatus.Suspended
 
     @property
     def settled(self) -> bool:
@@ -157,6 +170,9 @@ class Orchestration(Instance):
             self.failure,
             self.reason,
             self.buffered,
+            self.replays,
+            self.lock_task,
+            self.lock_targets,
         )
         return InstanceRow(
             self.id,
@@ -189,6 +205,9 @@ class Orchestration(Instance):
         self.failure = state.failure
         self.reason = state.reason
         self.buffered = state.buffered
+        self.replays = state.replays
+        self.lock_task = state.lock_task
+        self.lock_targets = state.lock_targets
         self.row = row
         return self
 

@@ -115,10 +115,15 @@ class Ledger:
         self.wake()
 
     def _mail(self, instance: Instance, content: Content) -> Mail:
-        self._message_id += 1
+        number = self.new_message_id()
         self.counters.messages += 1
-        self.outbox.add_message(self._message_id, instance.id, content)
-        return Mail(self._message_id, content)
+        self.outbox.add_message(number, instance.id, content)
+        return Mail(number, content)
+
+    def new_message_id(self) -> int:
+        """A number that no other message has."""
+        self._message_id += 1
+        return self._message_id
 
     # Instances
 

@@ -10,11 +10,12 @@ import msgspec
 
 from gateway.durable import history as h
 from gateway.durable.entity import OperationRequest
+from gateway.durable.locks import LockRelease, LockRequest
 
 MAX_MESSAGES = 10_000
 MESSAGES_PER_TURN = 256
 
-Content = h.Incoming | OperationRequest
+Content = h.Incoming | OperationRequest | LockRequest | LockRelease
 
 encode_content = msgspec.json.Encoder().encode
 _content: msgspec.json.Decoder[Content] = msgspec.json.Decoder(Content)
@@ -44,19 +45,31 @@ class Mailbox:
     """Messages of one instance in order of arrival.
 
     Messages between instances of this process are always taken (they are bounded by what was asked for); those from outside
-    are refused at MAX_MESSAGES: see ``full``.
+    are refused at MAX_MESSAGES: see ``full``. parked: what has to wait until the instance is resumed or unlocked, and goes
+    ahead of what comes then; still a message under way to the journal.
     """
 
-    __slots__ = ("lane", "mails")
+    __slots__ = ("lane", "mails", "parked")
 
     def __init__(self) -> None:
         self.mails: deque[Mail] = deque()
+        self.parked: deque[Mail] = deque()
         self.lane: Lane | None = None
 
     @property
     def full(self) -> bool:
         """True when nothing more is taken from outside."""
-        return len(self.mails) >= MAX_MESSAGES
+        return self.waiting >= MAX_MESSAGES
+
+    @property
+    def waiting(self) -> int:
+        """How many messages have not been handled."""
+        return len(self.mails) + len(self.parked)
+
+    def unpark(self) -> None:
+        """What was parked comes next, in its order."""
+        self.parked.extend(self.mails)
+        self.mails, self.parked = self.parked, deque()
 
 
 class ReadyQueue:

@@ -20,15 +20,24 @@ from gateway.durable.codec import NULL, Raw
 from gateway.durable.entity import OperationRequest
 from gateway.durable.errors import (
     DurableError,
+    EntityLockError,
     FailureDetails,
     NondeterminismError,
     NotFoundError,
     describe,
 )
 from gateway.durable.execution import Execution
+from gateway.durable.external import MAX_BUFFERED_EVENTS
 from gateway.durable.identity import EntityId
-from gateway.durable.instances import ORCHESTRATION, Orchestration, OrchestrationRuntimeStatus, decode_state
+from gateway.durable.instances import (
+    ORCHESTRATION,
+    EntityInstance,
+    Orchestration,
+    OrchestrationRuntimeStatus,
+    decode_state,
+)
 from gateway.durable.ledger import Ledger
+from gateway.durable.locks import LockRelease, LockRequest
 from gateway.durable.mailbox import MESSAGES_PER_TURN, Content, Lane, Mail
 from gateway.durable.replay import replay
 from gateway.durable.store import InstanceRow, Store
@@ -37,7 +46,12 @@ from gateway.durable.underway import Underway
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 HISTORY_ALARM_EVENTS = 10_000
+REPLAYS_ALARM = 100
+"""More replays of one instance than this (and each so many more) are said: too small a cache, or it dies again and
+again."""
 MAX_LOADS_AT_ONCE = 32
+CONTROL = h.ExecutionResumed | h.ExecutionTerminated
+"""What a suspended orchestration hears at once."""
 
 
 class Orchestrations:
@@ -69,6 +83,8 @@ class Orchestrations:
         first = mails[0].content
         if isinstance(first, h.ExecutionStarted):
             self._start(instance, first)
+        if instance.suspended and not self._has_control(instance):
+            return
         if instance.stuck:
             self._end_if_told(instance)
         elif instance.execution is None:
@@ -76,17 +92,25 @@ class Orchestrations:
         else:
             self._step(instance, instance.execution)
 
+    def _has_control(self, instance: Orchestration) -> bool:
+        """A suspended one keeps what comes for later; true when its resumption or end is next."""
+        mailbox = instance.mailbox
+        while mailbox.mails:
+            if isinstance(mailbox.mails[0].content, CONTROL):
+                return True
+            mailbox.parked.append(mailbox.mails.popleft())
+        return False
+
     def _step(self, instance: Orchestration, execution: Execution) -> None:
         ledger = self._ledger
-        mails = instance.mailbox.mails
         execution.begin_turn(ledger.now_us())
         events: list[h.Incoming | h.Action] = []
         terminated: h.ExecutionTerminated | None = None
-        for _ in range(min(len(mails), MESSAGES_PER_TURN)):
-            mail = mails.popleft()
+        for _ in range(min(len(instance.mailbox.mails), MESSAGES_PER_TURN)):
+            mail = instance.mailbox.mails.popleft()
             ledger.outbox.remove_message(mail.id)
             content = mail.content
-            assert not isinstance(content, OperationRequest)
+            assert not isinstance(content, OperationRequest | LockRequest | LockRelease)
             if not execution.wants(content):
                 ledger.counters.dropped += 1
                 continue
@@ -95,6 +119,12 @@ class Orchestrations:
             if isinstance(content, h.ExecutionTerminated):
                 terminated = content
                 break
+            if isinstance(content, h.ExecutionSuspended):
+                instance.status = OrchestrationRuntimeStatus.Suspended
+                break
+            if isinstance(content, h.ExecutionResumed) and instance.suspended:
+                instance.status = OrchestrationRuntimeStatus.Running
+                instance.mailbox.unpark()
             if execution.outcome is not None:
                 break
         if events:
@@ -162,7 +192,13 @@ class Orchestrations:
                     action.target, OperationRequest(action.name, action.input, instance.id, action.id), instance
                 )
             case h.EntityOperationSignaled():
-                self._to_entity(action.target, OperationRequest(action.name, action.input), instance)
+                self._to_entity(action.target, OperationRequest(action.name, action.input), instance, action.due_us)
+            case h.EntityLockRequested():
+                self._lock(instance, action)
+            case h.EntityUnlockSent():
+                self._unlock(instance)
+            case h.EventSent():
+                self._send_event(instance, action)
             case h.ContinueAsNew():
                 self._continue(instance, action)
             case h.ExecutionCompleted():
@@ -189,21 +225,51 @@ class Orchestrations:
         except DurableError as error:
             self._ledger.send(instance, h.SubOrchestrationInstanceFailed(action.id, describe(error)))
 
-    def _to_entity(self, target: str, request: OperationRequest, sender: Orchestration) -> None:
+    def _to_entity(self, target: str, request: OperationRequest, sender: Orchestration, due_us: int = 0) -> None:
         try:
-            entity = self._ledger.entity(EntityId.parse(target))
+            self._underway.signal(self._ledger.entity(EntityId.parse(target)), request, due_us)
         except (DurableError, ValueError) as error:
             if request.caller:
                 self._ledger.send(sender, h.EntityOperationFailed(request.caller_task, describe(error)))
             else:
-                log.error("signal_to_unknown_entity", target=target, operation=request.name, sender=sender.id)
+                log.error("signal_lost", target=target, operation=request.name, sender=sender.id, error=str(error))
+
+    def _lock(self, instance: Orchestration, action: h.EntityLockRequested) -> None:
+        try:
+            entities = [self._ledger.entity(EntityId.parse(target)) for target in action.targets]
+            for entity in entities:
+                if not self._ledger.registry.get_entity(entity.name).lockable:
+                    raise EntityLockError(f"{entity.id} can't be locked: others must always reach it")
+        except (DurableError, ValueError) as error:
+            self._ledger.send(instance, h.EntityOperationFailed(action.id, describe(error)))
             return
-        self._ledger.send(entity, request)
+        instance.lock_task, instance.lock_targets = action.id, action.targets
+        self._ledger.send(entities[0], LockRequest(instance.id, action.id, action.targets))
+
+    def _unlock(self, instance: Orchestration) -> None:
+        """Give up the critical section that it is in, or that it asked for."""
+        for target in instance.lock_targets:
+            entity = self._ledger.instances.get(target)
+            if isinstance(entity, EntityInstance):
+                self._ledger.send(entity, LockRelease(instance.id, instance.lock_task))
+        instance.lock_task, instance.lock_targets = 0, ()
+
+    def _send_event(self, instance: Orchestration, action: h.EventSent) -> None:
+        target = self._ledger.instances.get(action.instance)
+        if not isinstance(target, Orchestration) or target.terminal:
+            why = "no such orchestration runs"
+        elif target.buffered + target.mailbox.waiting >= MAX_BUFFERED_EVENTS:
+            why = f"{MAX_BUFFERED_EVENTS} events wait there already"
+        else:
+            self._ledger.send(target, h.EventRaised(action.name, action.data, instance.id))
+            return
+        log.error("event_lost", target=action.instance, raised=action.name, sender=instance.id, error=why)
 
     def _continue(self, instance: Orchestration, action: h.ContinueAsNew) -> None:
         execution = instance.execution
         assert execution is not None
         self._underway.cancel_timers(instance)
+        self._unlock(instance)
         execution.close()
         orchestrator = self._ledger.registry.get_orchestrator(instance.name)
         started = h.ExecutionStarted(
@@ -216,6 +282,7 @@ class Orchestrations:
             instance.execution_number + 1,
             orchestrator.fingerprint,
             execution.leftover_events(),
+            execution.restarts,
         )
         # Ahead of everything that waits: the rest belongs to the new execution (recovery puts it first, too).
         self._ledger.send_first(instance, started)
@@ -239,6 +306,7 @@ class Orchestrations:
         instance.failure = failure
         self._ledger.touch(instance)
         self._underway.cancel_timers(instance)
+        self._unlock(instance)
         self._live.pop(instance.id, None)
         if instance.execution is not None:
             instance.execution.close()
@@ -254,6 +322,7 @@ class Orchestrations:
             self._ledger.send(parent, answer)
 
     def _drop_mail(self, instance: Orchestration) -> None:
+        instance.mailbox.unpark()
         for mail in instance.mailbox.mails:
             self._ledger.outbox.remove_message(mail.id)
             self._ledger.counters.dropped += 1
@@ -306,10 +375,15 @@ class Orchestrations:
         instance.next_task = started.first_task
         instance.unsure = False
 
-    async def _load(self, instance: Orchestration) -> None:
-        rows = await self._store.history(instance.id, instance.first_seq)
+    def _count_replay(self, instance: Orchestration) -> None:
         instance.replays += 1
         self._ledger.counters.replays += 1
+        if instance.replays > REPLAYS_ALARM and instance.replays % REPLAYS_ALARM == 1:
+            log.warning("replayed_often", instance=instance.id, replays=instance.replays)
+
+    async def _load(self, instance: Orchestration) -> None:
+        rows = await self._store.history(instance.id, instance.first_seq)
+        self._count_replay(instance)
         try:
             turns = [(row[3], h.decode_turn(row[4])) for row in rows if row[2] == h.TURN]
             orchestrator = self._ledger.registry.get_orchestrator(instance.name)

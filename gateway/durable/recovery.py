@@ -21,6 +21,7 @@ from gateway.durable.errors import FailureDetails, NotFoundError
 from gateway.durable.identity import EntityId
 from gateway.durable.instances import ENTITY, EntityInstance, Orchestration
 from gateway.durable.ledger import Ledger
+from gateway.durable.locks import LockRelease, LockRequest
 from gateway.durable.mailbox import Lane, Mail, decode_content
 from gateway.durable.registry import Registry
 from gateway.durable.store import InstanceRow, Recovered
@@ -54,9 +55,11 @@ def _may_repeat(registry: Registry, name: str) -> bool:
         return False  # nobody can say any more whether it may be repeated: never repeat on a guess
 
 
-def recover(found: Recovered, ledger: Ledger, timers: Timers) -> Interrupted:
+def recover(found: Recovered, ledger: Ledger, timers: Timers, underway: Underway) -> Interrupted:
     """Fill the books; nothing runs yet."""
-    ledger.go_on_from(found.last_seq, found.last_message_id, found.last_time_us)
+    # Signals that wait for their time have numbers of messages, and are no messages yet.
+    scheduled = max((timer[1] for timer in found.timers if timer[3]), default=0)
+    ledger.go_on_from(found.last_seq, max(found.last_message_id, scheduled), found.last_time_us)
     for values in found.instances:
         row = InstanceRow(*values)
         if row.kind == ENTITY:
@@ -64,7 +67,12 @@ def recover(found: Recovered, ledger: Ledger, timers: Timers) -> Interrupted:
         else:
             ledger.admit(Orchestration.from_row(row))
     # Equal due times fire in the order of creation, which within an instance is that of the task ids.
-    for instance_id, task_id, due_us, _ in sorted(found.timers, key=lambda timer: (timer[2], timer[1])):
+    for instance_id, task_id, due_us, payload in sorted(found.timers, key=lambda timer: (timer[2], timer[1])):
+        if payload:
+            request = decode_content(payload)
+            assert isinstance(request, OperationRequest)
+            underway.signal_again((instance_id, task_id), request, due_us)
+            continue
         instance = ledger.instances.get(instance_id)
         if isinstance(instance, Orchestration):
             instance.timers.add(task_id)
@@ -120,7 +128,7 @@ def _message(ledger: Ledger, mail: Mail, target: str) -> None:
 def _receiver(ledger: Ledger, mail: Mail, target: str) -> Orchestration | EntityInstance | None:
     if isinstance(mail.content, h.ExecutionStarted):
         return ledger.new_orchestration(target, mail.content, unsure=True)
-    if isinstance(mail.content, OperationRequest):
+    if isinstance(mail.content, OperationRequest | LockRequest | LockRelease):
         try:
             return ledger.entity(EntityId.parse(target))
         except NotFoundError as error:

@@ -68,11 +68,13 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A registered entity; state_type: what its state is decoded to (None: plain JSON)."""
+    """A registered entity; state_type: what its state is decoded to (None: plain JSON). lockable: an orchestration may have
+    it for itself, so that others wait."""
 
     name: str
     function: EntityFunction
     state_type: type[msgspec.Struct] | None
+    lockable: bool = True
 
 
 class Registry:
@@ -110,7 +112,11 @@ class Registry:
         self._activities[key] = Activity(key, function, at_most_once, timeout_s, takes, on_loop)
 
     def entity(
-        self, function: Callable[..., object], name: str | None = None, state_type: type[msgspec.Struct] | None = None
+        self,
+        function: Callable[..., object],
+        name: str | None = None,
+        state_type: type[msgspec.Struct] | None = None,
+        lockable: bool = True,
     ) -> None:
         """Register an entity: a function of one context, or a class with a method for each operation."""
         key = (name or function.__name__).lower()
@@ -120,7 +126,7 @@ class Registry:
                 f"the state of {key} must be a frozen struct: a failed operation must not leave half a change"
             )
         _free(self._entities, key, "an entity")
-        self._entities[key] = Entity(key, entity_function(function), state_type)
+        self._entities[key] = Entity(key, entity_function(function), state_type, lockable)
 
     def add_module(self, module: ModuleType) -> list[str]:
         """Register what a site's module offers: its names, sorted.

@@ -9,15 +9,23 @@ from __future__ import annotations
 
 from functools import partial
 
+import structlog
+
 from gateway.durable import history as h
 from gateway.durable.activities import ActivityRunner, Key, PendingActivity, Report, encode_pending
 from gateway.durable.codec import Raw, encode
 from gateway.durable.entity import OperationRequest
+from gateway.durable.errors import LimitExceededError, NotFoundError
+from gateway.durable.identity import EntityId
 from gateway.durable.instances import EntityInstance, Instance, Orchestration
 from gateway.durable.ledger import Ledger
-from gateway.durable.mailbox import Lane
+from gateway.durable.mailbox import Lane, encode_content
 from gateway.durable.store import ActivityRow, TimerRow
 from gateway.durable.timers import Timers
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+MAX_SCHEDULED_SIGNALS = 100_000
 
 
 class Underway:
@@ -28,6 +36,7 @@ class Underway:
         self._timers = timers
         self._runner = runner
         self._pending: dict[Key, PendingActivity] = {}
+        self._scheduled: dict[Key, OperationRequest] = {}
 
     # Activities
 
@@ -107,9 +116,44 @@ class Underway:
         for task_id in list(instance.timers):
             self.cancel_timer(instance, task_id)
 
+    def signal(self, entity: EntityInstance, request: OperationRequest, due_us: int) -> None:
+        """Tell an entity something, at due_us: at once when that has passed (0: always).
+
+        Errors: LimitExceededError, when too many wait for their time.
+        """
+        if due_us <= self._ledger.time_us:
+            self._ledger.send(entity, request)
+            return
+        if len(self._scheduled) >= MAX_SCHEDULED_SIGNALS:
+            raise LimitExceededError(f"{MAX_SCHEDULED_SIGNALS} signals wait for their time already")
+        number = self._ledger.new_message_id()
+        self._ledger.outbox.batch.add_timer(TimerRow(entity.id, number, due_us, encode_content(request)))
+        self.signal_again((entity.id, number), request, due_us)
+        self._ledger.wake()
+
+    def signal_again(self, key: Key, request: OperationRequest, due_us: int) -> None:
+        """A signal that waited for its time when the process before this one ended."""
+        self._scheduled[key] = request
+        self._timers.set(*key, due_us)
+
+    def _scheduled_due(self, key: Key, request: OperationRequest) -> None:
+        try:
+            entity = self._ledger.entity(EntityId.parse(key[0]))
+        except NotFoundError as error:
+            # The site's module may come back with the next start: its signals stay in the journal.
+            log.error("entity_missing", entity=key[0], error=str(error))
+            return
+        del self._scheduled[key]
+        self._ledger.outbox.batch.remove_timer(*key)
+        self._ledger.send(entity, request)
+
     def fired(self, keys: list[Key]) -> None:
         """Timers have come due: their instances are told."""
         for instance_id, task_id in keys:
+            request = self._scheduled.get((instance_id, task_id))
+            if request is not None:
+                self._scheduled_due((instance_id, task_id), request)
+                continue
             self._ledger.outbox.batch.remove_timer(instance_id, task_id)
             instance = self._ledger.instances.get(instance_id)
             if isinstance(instance, Orchestration):

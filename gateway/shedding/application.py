@@ -32,9 +32,10 @@ def register(registry: Registry, field: Field) -> None:
         return settings_of(field.site)
 
     commands, measuring = CommandActivities(field), MeasuringActivities(field)
-    registry.entity(breaker_entity(field.rules), BREAKER, state_type=Breaker)
-    registry.entity(transformer_entity(lambda: substation_id(field.site)), TRANSFORMER, state_type=Transformer)
-    registry.entity(substation_entity(site), SUBSTATION, state_type=Substation)
+    registry.entity(breaker_entity(field.rules), BREAKER, state_type=Breaker, lockable=False)
+    transformer = transformer_entity(lambda: substation_id(field.site))
+    registry.entity(transformer, TRANSFORMER, state_type=Transformer, lockable=False)
+    registry.entity(substation_entity(site), SUBSTATION, state_type=Substation, lockable=False)
     registry.activity(commands.send_disconnect, "SendDisconnectCommand")
     registry.activity(commands.send_reconnect, "SendReconnectCommand")
     registry.activity(commands.operate_breaker, "OperateBreaker", at_most_once=True)

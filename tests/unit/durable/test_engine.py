@@ -88,7 +88,7 @@ async def test_messages_run_ahead_of_the_disk_but_effects_wait_for_it(site, call
     site.store.hold()
     start = asyncio.ensure_future(engine.client.start_new("asks", "i"))
     call = asyncio.ensure_future(engine.client.call_entity(COUNTER, "get"))
-    await wait_until(lambda: ("i", 2) in engine._underway._pending)  # entity asked and answered, activity decided
+    await wait_until(lambda: ("i", 2) in engine.underway._pending)  # entity asked and answered, activity decided
     await asyncio.sleep(0.02)
     assert not start.done()
     assert not call.done()
@@ -170,7 +170,7 @@ async def test_an_error_when_timers_fire_stops_the_engine(site, calls, monkeypat
     def broken(*_: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(engine._underway, "fired", broken)
+    monkeypatch.setattr(engine.underway, "fired", broken)
     await engine.client.start_new("GridEmergencyProtocol")
     await asyncio.wait_for(engine.wait_stopped(), 5)
     assert str(engine.failure) == "a defect"
