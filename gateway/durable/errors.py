@@ -7,6 +7,7 @@ DurableError
 ├── LimitExceededError     a payload, mailbox or history is over its limit: send less
 ├── NotSerializableError   a value can't be written as JSON: pass plain data
 ├── NondeterminismError    replay and code disagree: the code of a running orchestration was changed
+├── ExportError            a file of exported histories can't be read: the line says where
 ├── EntityOperationError   an entity's operation failed: see its details
 ├── EntityLockError        a rule of critical sections was broken: see the message, change the orchestrator
 ├── TaskFailedError        an activity, sub-orchestration or entity call failed: see ``details``
@@ -68,7 +69,21 @@ class NotSerializableError(DurableError):
 
 
 class NondeterminismError(DurableError):
-    """What the code asked for at replay is not what history holds."""
+    """What the code asked for at replay is not what history holds.
+
+    step: id of the task; recorded, asked: what history has and what the code asked for, in words; line: file and line.
+    """
+
+    def __init__(self, message: str, step: int = 0, recorded: str = "", asked: str = "", line: str = "") -> None:
+        super().__init__(message)
+        self.step = step
+        self.recorded = recorded
+        self.asked = asked
+        self.line = line
+
+
+class ExportError(DurableError):
+    """A file of exported histories can't be read; the message names the line."""
 
 
 class EngineStoppedError(DurableError):
