@@ -1,0 +1,471 @@
+"""Programs for comparing durable engines: their grammar, how they are generated, how they run.
+
+A program is plain JSON, so that it travels as the input of one orchestrator (``Program``), the same on every engine, and
+so that hypothesis prints and shrinks it. ``interpret`` runs it on any context that has the names of the dialect. What a
+program did ends up in its result: one entry for everything that it waited for.
+
+Grammar::
+
+    program  {"steps": [step…], "rounds": n, "carry": json}     rounds: how often it may still continue as new
+    script   {"program": program, "events": [[at_s, name, data]…]}      what is told from outside, and when
+
+    step     {"op": "wait", "what": task}                       yield it
+             {"op": "start", "what": leaf, "as": slot}          make it, yield it later or never
+             {"op": "cancel", "as": slot}                       cancel the timer in a slot
+             {"op": "signal", "key", "operation", "input"}
+             {"op": "status", "value"} | {"op": "now"} | {"op": "who"}
+             {"op": "if", "then": [step…], "else": [step…]}     on the parity of all results so far
+             {"op": "repeat", "times": n, "body": [step…]}
+             {"op": "try", "body": [step…], "handler": [step…]}
+             {"op": "raise", "tag"} | {"op": "raise_if_odd", "tag"}
+             {"op": "return"}
+             {"op": "again", "then": [step…]}                   continue as new, while there are rounds; steps after it
+
+    task     leaf | {"do": "all", "of": [task…]} | {"do": "any", "of": [task…], "cancel": bool}
+    leaf     {"do": "activity", "tag", "say", "takes", "fail", "feed", "retry"}
+             {"do": "sub", "steps": [step…], "retry", "id"}
+             {"do": "entity", "key", "operation", "input"}
+             {"do": "timer", "s": seconds} | {"do": "event", "name"} | {"do": "slot", "as": slot}
+
+What the world must offer: the activity ``work``, whose input says how it ends (``takes``: seconds; ``fail``: how many
+attempts of this operation fail first, with a message that holds ``<<tag>>``; then its result is ``[say, fed]``); the entity
+``tally`` (``add``: adds and answers the total, ``get``, ``fail``: adds and then raises, ``<<entity>>``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from hypothesis import strategies as st
+
+Json = Any
+PROGRAM: Final = "Program"
+ACTIVITY: Final = "work"
+ENTITY: Final = "tally"
+EVENTS: Final = ("go", "halt", "tick")
+KEYS: Final = ("a", "b")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MARKER = re.compile(r"<<(.*?)>>")
+
+
+class Boom(Exception):
+    """What programs and activities raise; its text is ``<<tag>>``."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(f"<<{tag}>>")
+
+
+def marker(text: str) -> str:
+    """The tag that an error's text tells of, empty when there is none: the texts differ between engines, tags do not."""
+    found = _MARKER.search(text)
+    return found.group(1) if found else ""
+
+
+def digest(value: Json) -> int:
+    """A number that depends on everything in a JSON value, the same on all engines."""
+    return zlib.crc32(json.dumps(value, sort_keys=True).encode())
+
+
+# Running
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What is not reached over the context. entity(name, key); retry(first interval in ms, attempts)."""
+
+    entity: Callable[[str, str], object]
+    retry: Callable[[int, int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A task of the engine, and what it was made from."""
+
+    task: Any
+    do: str
+    children: tuple[Built, ...] = ()
+
+    def value(self, result: Json) -> Json:
+        """The result that the engine gave for this task as JSON: of an ``any`` the number of the winner, and its value."""
+        if isinstance(result, BaseException):
+            return {"error": marker(str(result))}
+        if self.do == "all":
+            # One engine answers an empty ``all`` with None.
+            return [child.value(one) for child, one in zip(self.children, result or [], strict=True)]
+        if self.do == "any":
+            number = next(n for n, child in enumerate(self.children) if child.task is result)
+            return [number, self.children[number].value(result.result)]
+        return result
+
+    def cancel_timers(self) -> None:
+        """Cancel all timers in here that still run."""
+        if self.do == "timer" and not self.task.is_completed:
+            self.task.cancel()
+        for child in self.children:
+            child.cancel_timers()
+
+
+class _Return(Exception):
+    """Ends the program, through all its blocks."""
+
+
+class Interpreter:
+    """One run of one program on one context."""
+
+    def __init__(self, context: Any, dialect: Dialect) -> None:
+        self.context = context
+        self.dialect = dialect
+        self.program = context.get_input()
+        self.results: list[Json] = [self.program.get("carry")]
+        self.slots: dict[str, Built] = {}
+
+    def run(self) -> Generator[Any, Any, Json]:
+        """The orchestrator's generator."""
+        try:
+            yield from self._block(self.program["steps"])
+        except _Return:
+            pass
+        return {"results": self.results}
+
+    def _block(self, steps: list[Json]) -> Generator[Any, Any, None]:
+        for step in steps:
+            yield from self._step(step)
+
+    def _step(self, step: Json) -> Generator[Any, Any, None]:
+        context = self.context
+        match step["op"]:
+            case "wait":
+                yield from self._wait(step["what"])
+            case "start":
+                self.slots[step["as"]] = self._leaf(step["what"])
+            case "cancel":
+                if step["as"] in self.slots:
+                    self.slots[step["as"]].task.cancel()
+            case "signal":
+                context.signal_entity(self._entity(step["key"]), step["operation"], step["input"])
+            case "status":
+                context.set_custom_status({"says": step["value"], "after": digest(self.results) % 1000})
+            case "now":
+                self.results.append((context.current_utc_datetime - _EPOCH) // timedelta(microseconds=1))
+            case "who":
+                self.results.append([context.instance_id, context.parent_instance_id or ""])
+            case "if":
+                yield from self._block(step["then"] if self._odd() else step["else"])
+            case "repeat":
+                for _ in range(step["times"]):
+                    yield from self._block(step["body"])
+            case "try":
+                yield from self._try(step)
+            case "raise":
+                raise Boom(step["tag"])
+            case "raise_if_odd":
+                if self._odd():
+                    raise Boom(step["tag"])
+            case "return":
+                raise _Return
+            case "again":
+                if self.program["rounds"] > 0:
+                    rounds = self.program["rounds"] - 1
+                    context.continue_as_new({**self.program, "rounds": rounds, "carry": digest(self.results) % 1000})
+                    yield from self._block(step["then"])
+                    raise _Return
+            case other:
+                raise AssertionError(f"no such step: {other}")
+
+    def _try(self, step: Json) -> Generator[Any, Any, None]:
+        try:
+            yield from self._block(step["body"])
+        except _Return:
+            raise
+        except Exception as error:  # noqa: BLE001 - what the engine raises is what is looked at
+            self.results.append({"caught": marker(str(error))})
+        else:
+            return
+        yield from self._block(step["handler"])
+
+    def _wait(self, what: Json) -> Generator[Any, Any, None]:
+        built = self._build(what, set())
+        if built is None:
+            return
+        result = yield built.task
+        self.results.append(built.value(result))
+        if what.get("cancel"):
+            built.cancel_timers()
+
+    def _odd(self) -> bool:
+        return digest(self.results) % 2 == 1
+
+    def _entity(self, key: str) -> object:
+        return self.dialect.entity(ENTITY, key)
+
+    def _build(self, what: Json, taken: set[str]) -> Built | None:
+        """None for a slot that is empty, or that is in this tree already."""
+        do = what["do"]
+        if do == "slot":
+            if what["as"] in taken:
+                return None
+            taken.add(what["as"])
+            return self.slots.get(what["as"])
+        if do not in ("all", "any"):
+            return self._leaf(what)
+        children = tuple(built for part in what["of"] if (built := self._build(part, taken)) is not None)
+        tasks = [child.task for child in children]
+        if do == "all":
+            return Built(self.context.task_all(tasks), do, children)
+        return Built(self.context.task_any(tasks), do, children) if children else None
+
+    def _leaf(self, what: Json) -> Built:
+        context = self.context
+        match what["do"]:
+            case "activity":
+                given = {key: what[key] for key in ("tag", "say", "takes", "fail")}
+                given["fed"] = digest(self.results) % 1000 if what["feed"] else None
+                if what["retry"]:
+                    task = context.call_activity_with_retry(ACTIVITY, self.dialect.retry(*what["retry"]), given)
+                else:
+                    task = context.call_activity(ACTIVITY, given)
+            case "sub":
+                given = {"steps": what["steps"], "rounds": 0, "carry": digest(self.results) % 1000}
+                name = None if what["id"] is None else f"{context.instance_id}-{what['id']}"
+                if what["retry"]:
+                    retry = self.dialect.retry(*what["retry"])
+                    task = context.call_sub_orchestrator_with_retry(PROGRAM, retry, given, name)
+                else:
+                    task = context.call_sub_orchestrator(PROGRAM, given, name)
+            case "entity":
+                task = context.call_entity(self._entity(what["key"]), what["operation"], what["input"])
+            case "timer":
+                task = context.create_timer(context.current_utc_datetime + timedelta(seconds=what["s"]))
+            case "event":
+                task = context.wait_for_external_event(what["name"])
+            case other:
+                raise AssertionError(f"no such task: {other}")
+        return Built(task, what["do"])
+
+
+def interpret(context: Any, dialect: Dialect) -> Generator[Any, Any, Json]:
+    """The orchestrator ``Program`` on this context."""
+    return Interpreter(context, dialect).run()
+
+
+# Features
+
+
+def parts(script: Json) -> Iterator[Json]:
+    """All steps and tasks of a script, at any depth."""
+    stack: list[Json] = [script["program"]["steps"]]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, list):
+            stack += node
+        elif isinstance(node, dict):
+            if "op" in node or "do" in node:
+                yield node
+            stack += [part for key, part in node.items() if key not in ("say", "input", "value")]
+
+
+def features(script: Json) -> set[str]:
+    """What occurs in a script: the names of its steps and tasks, and ``retry``, ``failure``, ``nested``, ``rounds``, …"""
+    found: set[str] = set()
+    for part in parts(script):
+        found.add(part.get("op") or part["do"])
+        if part.get("retry"):
+            found.add("retry")
+            found.add("retry " + part["do"])
+        if part.get("fail"):
+            found.add("failure")
+        if part.get("operation") == "fail":
+            found.add("entity failure")
+        if any(child["do"] in ("all", "any") for child in part.get("of", ())):
+            found.add("nested")
+        if part.get("op") == "again" and script["program"]["rounds"] > 0:
+            found.add("rounds")
+    if script["events"]:
+        found.add("events told")
+    return found
+
+
+# Generating
+
+_SAY = st.sampled_from([None, True, 0, 1, 7, -3, 2.5, "", "ja", "ö✓", [], [1, "x"], {"a": None}, {"k": [1, {"z": 2}]}])
+_SECONDS = st.integers(0, 6)
+_RETRY = st.sampled_from([[1000, 1], [1000, 2], [2000, 3], [500, 2]])
+
+
+class _Maker:
+    """Draws one script. without: features (see ``features``) that must not occur."""
+
+    def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any], without: frozenset[str]) -> None:
+        self.draw = draw
+        self.without = without
+        self.tags = 0
+        self.slots: list[tuple[str, str]] = []
+        self.left = 22
+        self.child = False
+        self.chance = st.integers(0, 99)
+
+    def script(self) -> Json:
+        steps = self.block(1, 6, 0)
+        rounds = self.draw(st.integers(0, 2)) if "rounds" not in self.without else 0
+        if rounds and self.likely(35):
+            steps.append(self.again())
+        told = self.draw(
+            st.lists(st.tuples(st.integers(0, 12), st.sampled_from(EVENTS), st.integers(0, 99)), max_size=7)
+        )
+        program = {"steps": steps, "rounds": rounds, "carry": None}
+        return {"program": program, "events": [list(one) for one in sorted(told)]}
+
+    def likely(self, percent: int) -> bool:
+        return bool(self.draw(self.chance) >= 100 - percent)
+
+    def tag(self) -> str:
+        self.tags += 1
+        return f"t{self.tags}"
+
+    def pick(self, *choices: tuple[int, str]) -> str:
+        """One of the names, by weight; those that are not wanted are left out."""
+        names = [name for weight, name in choices for _ in range(weight) if name not in self.without]
+        picked: str = self.draw(st.sampled_from(names))
+        return picked
+
+    def block(self, least: int, most: int, depth: int) -> list[Json]:
+        return [self.step(depth) for _ in range(self.draw(st.integers(least, most)))]
+
+    def step(self, depth: int) -> Json:
+        self.left -= 1
+        more = int(depth < 2 and self.left > 0)
+        op = self.pick(
+            (12, "wait"),
+            (2, "start"),
+            (int(bool(self.slots)) * 4, "join"),
+            (int(any(do == "timer" for _, do in self.slots)), "cancel"),
+            (2, "signal"),
+            (1, "status"),
+            (1, "now"),
+            (1, "who"),
+            (2 * more, "if"),
+            (more, "repeat"),
+            (3 * more, "try"),
+            (1, "raise_if_odd"),
+            (int(depth > 0), "raise"),
+            (int(depth > 0), "return"),
+            (int(depth > 0 and not self.child), "again"),
+        )
+        match op:
+            case "wait":
+                return {"op": op, "what": self.task(0)}
+            case "start":
+                leaf = self.leaf(0, early=True)
+                slot = f"s{len(self.slots)}"
+                self.slots.append((slot, leaf["do"]))
+                return {"op": op, "what": leaf, "as": slot}
+            case "join":
+                return {"op": "wait", "what": self.slot()}
+            case "cancel":
+                return {"op": op, "as": self.draw(st.sampled_from([s for s, do in self.slots if do == "timer"]))}
+            case "signal":
+                return self.to_entity({"op": op})
+            case "status":
+                return {"op": op, "value": self.draw(_SAY)}
+            case "if":
+                return {"op": op, "then": self.block(1, 2, depth + 1), "else": self.block(0, 2, depth + 1)}
+            case "repeat":
+                return {"op": op, "times": self.draw(st.integers(1, 3)), "body": self.block(1, 2, depth + 1)}
+            case "try":
+                return {"op": op, "body": self.block(1, 3, depth + 1), "handler": self.block(0, 2, depth + 1)}
+            case "raise" | "raise_if_odd":
+                return {"op": op, "tag": self.tag()}
+            case "again":
+                return self.again()
+            case _:
+                return {"op": op}
+
+    def again(self) -> Json:
+        after: list[Json] = []
+        if self.likely(30):
+            after.append(self.to_entity({"op": "signal"}))
+        if self.likely(20):
+            after.append({"op": "wait", "what": self.leaf(0)})
+        elif self.likely(15):
+            after.append({"op": "again", "then": []})
+        return {"op": "again", "then": after}
+
+    def slot(self) -> Json:
+        return {"do": "slot", "as": self.draw(st.sampled_from(self.slots))[0]}
+
+    def to_entity(self, base: Json) -> Json:
+        operation = "get" if self.likely(25) else "add"
+        if "entity failure" not in self.without and self.likely(15):
+            operation = "fail"
+        return {
+            **base,
+            "key": self.draw(st.sampled_from(KEYS)),
+            "operation": operation,
+            "input": self.draw(st.integers(0, 9)),
+        }
+
+    def task(self, depth: int) -> Json:
+        if depth < 2 and self.left > -8 and self.likely(40 if depth == 0 else 20):
+            do = self.pick((5, "all"), (5, "any"))
+            self.left -= 1
+            least = 0 if do == "all" and self.likely(5) else 1
+            of = [self.task(depth + 1) for _ in range(self.draw(st.integers(least, 4)))]
+            return {"do": do, "of": of} if do == "all" else {"do": do, "of": of, "cancel": self.likely(50)}
+        return self.leaf(depth)
+
+    def leaf(self, depth: int, early: bool = False) -> Json:
+        self.left -= 1
+        do = self.pick(
+            (6, "activity"),
+            (int(not self.child and self.left > 0) * 2, "sub"),
+            (2, "entity"),
+            (2, "timer"),
+            (0 if self.child or early else 4, "event"),
+            (0 if early else 2 * int(bool(self.slots)), "slot"),
+        )
+        match do:
+            case "activity":
+                # Failures inside of composites are kept rare: engines that fail fast go apart there.
+                failing = "failure" not in self.without and self.likely(30 if depth == 0 else 7)
+                retry = self.draw(_RETRY) if not early and "retry" not in self.without and self.likely(25) else None
+                failing = failing or (retry is not None and "failure" not in self.without and self.likely(60))
+                return {
+                    "do": do,
+                    "tag": self.tag(),
+                    "say": self.draw(_SAY),
+                    "takes": self.draw(_SECONDS),
+                    "fail": self.draw(st.sampled_from([1, 1, 2, 9])) if failing else 0,
+                    "feed": self.likely(50),
+                    "retry": retry,
+                }
+            case "sub":
+                return self.sub(early)
+            case "entity":
+                return self.to_entity({"do": do})
+            case "timer":
+                return {"do": do, "s": self.draw(_SECONDS)}
+            case "event":
+                return {"do": do, "name": self.draw(st.sampled_from(EVENTS))}
+            case _:
+                return self.slot()
+
+    def sub(self, early: bool) -> Json:
+        retry = self.draw(_RETRY) if not early and "retry" not in self.without and self.likely(30) else None
+        slots, self.slots, self.child = self.slots, [], True
+        steps = self.block(0, 3, 1)
+        self.slots, self.child = slots, False
+        named = f"n{self.tags}" if retry is None and self.likely(20) else None
+        return {"do": "sub", "steps": steps, "retry": retry, "id": named}
+
+
+@st.composite
+def scripts(draw: Callable[[st.SearchStrategy[Any]], Any], without: frozenset[str] = frozenset()) -> Json:
+    """Scripts; none of them holds a feature that is named in ``without``."""
+    return _Maker(draw, without).script()
