@@ -95,6 +95,11 @@ class Engine:
         """What was done since the start."""
         return self.ledger.counters
 
+    @property
+    def idle(self) -> bool:
+        """True when nothing is left to decide, read or write: only an activity, a timer or a client sets it going again."""
+        return not len(self.ledger.ready) and self._writer.idle and not self._orchestrations.reading
+
     # Life
 
     async def recover(self) -> None:

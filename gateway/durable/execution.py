@@ -273,6 +273,11 @@ class Execution:
         self._actions_at_continue = len(self._actions)
 
     @property
+    def waits_for(self) -> Task | None:
+        """What the code waits for now."""
+        return self._waiting
+
+    @property
     def buffered_count(self) -> int:
         """External events that nobody has asked for yet."""
         return self._external.count

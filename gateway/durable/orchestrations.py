@@ -132,7 +132,7 @@ class Orchestrations:
 
     def _start(self, instance: Orchestration, started: h.ExecutionStarted) -> None:
         try:
-            orchestrator = self._ledger.registry.get_orchestrator(started.name)
+            orchestrator = self._ledger.registry.get_orchestrator(started.name, started.version)
         except NotFoundError as error:
             self._get_stuck(instance, error)
             return
@@ -210,11 +210,11 @@ class Orchestrations:
 
     def _start_child(self, instance: Orchestration, action: h.SubOrchestrationInstanceCreated) -> None:
         try:
-            orchestrator = self._ledger.registry.get_orchestrator(action.name)
+            orchestrator, version = self._ledger.registry.new_orchestrator(action.name, action.version or None)
             started = h.ExecutionStarted(
                 action.name,
                 action.input,
-                action.version or orchestrator.version,
+                version,
                 instance.id,
                 action.id,
                 fingerprint=orchestrator.fingerprint,
@@ -271,7 +271,7 @@ class Orchestrations:
         self._underway.cancel_timers(instance)
         self._unlock(instance)
         execution.close()
-        orchestrator = self._ledger.registry.get_orchestrator(instance.name)
+        orchestrator = self._ledger.registry.get_orchestrator(instance.name, instance.version)
         started = h.ExecutionStarted(
             instance.name,
             action.input,
@@ -386,7 +386,7 @@ class Orchestrations:
         self._count_replay(instance)
         try:
             turns = [(row[3], h.decode_turn(row[4])) for row in rows if row[2] == h.TURN]
-            orchestrator = self._ledger.registry.get_orchestrator(instance.name)
+            orchestrator = self._ledger.registry.get_orchestrator(instance.name, instance.version)
             instance.execution = replay(instance.id, orchestrator.function, turns)
         except NondeterminismError as error:
             log.error("nondeterminism", instance=instance.id, error=str(error))
@@ -402,6 +402,11 @@ class Orchestrations:
             if started.fingerprint and started.fingerprint != orchestrator.fingerprint:
                 # Allowed as long as the decisions stay the same, which replay has just seen; inputs are not compared.
                 log.warning("code_changed", instance=instance.id, orchestrator=instance.name)
+
+    @property
+    def reading(self) -> bool:
+        """True while the journal is read for an instance."""
+        return bool(self._reads)
 
     def stop(self) -> None:
         """Read nothing more."""

@@ -37,6 +37,10 @@ class Timers:
             self._handle.cancel()
             self._handle = None
 
+    def look(self) -> None:
+        """The clock was moved by hand: see what is due now."""
+        self._arm()
+
     def set(self, instance: str, task_id: int, due_us: int) -> None:
         """Run a timer."""
         self._count += 1

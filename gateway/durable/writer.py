@@ -45,6 +45,12 @@ class Writer:
         self._room.set()
         self._closed: EngineStoppedError | None = None
         self._task: asyncio.Task[None] | None = None
+        self._writing = False
+
+    @property
+    def idle(self) -> bool:
+        """True when all that was decided is on disk, and its effects are let go."""
+        return not self._writing and self._ledger.outbox.empty
 
     def start(self) -> None:
         """Begin to write."""
@@ -103,7 +109,9 @@ class Writer:
                 sealed = self._ledger.next_outbox()
                 self._room.set()
                 self._ledger.wake()
+                self._writing = True
                 await self._write(sealed)
+                self._writing = False
         except BaseException as error:  # whatever it is, nothing is written any more: fail stop
             if self._closed is None:
                 self._failed(error)
