@@ -91,15 +91,15 @@ class DurableOrchestrationClient:
     ) -> str:
         """Start an orchestration; returns its id once the start is on disk.
 
+        version: which of several registered ones; unless given, the registry's default for the name, else the highest.
         Errors: NotFoundError (no such orchestrator), AlreadyExistsError (id in use), LimitExceededError,
         NotSerializableError, EngineStoppedError; ValueError for a malformed id.
         """
         engine = self._engine
-        orchestrator = engine.registry.get_orchestrator(name_of(orchestration_function_name))
+        orchestrator, version = engine.registry.new_orchestrator(name_of(orchestration_function_name), version)
         instance = uuid.uuid4().hex if instance_id is None else check_instance_id(instance_id)
         data = pack(client_input, f"the input of {orchestrator.name}")
         await engine.admit()
-        version = orchestrator.version if version is None else version
         started = h.ExecutionStarted(orchestrator.name, data, version, fingerprint=orchestrator.fingerprint)
         if instance_id is None:
             engine.ledger.begin(instance, started, Lane.OPERATOR, known=True)
@@ -152,7 +152,7 @@ class DurableOrchestrationClient:
         """Let an orchestration stand still: what comes (fired timers, too) is kept in order until it is resumed; returns
         once that is on disk. Activities that run go on.
 
-        Errors: NotFoundError, GoneError, LimitExceededError, EngineStoppedError.
+        Errors: NotFoundError, GoneError, EngineStoppedError.
         """
         await self._control(instance_id, h.ExecutionSuspended(reason, raised_by))
 
@@ -166,8 +166,6 @@ class DurableOrchestrationClient:
     async def _control(self, instance_id: str, event: h.Incoming) -> None:
         await self._engine.admit()
         instance = await self._live(instance_id)
-        if isinstance(event, h.ExecutionSuspended):  # the other two are how one with a full mailbox is helped
-            self._check_room(instance)
         self._engine.ledger.send(instance, event, Lane.OPERATOR)
         await self._engine.on_disk()
 

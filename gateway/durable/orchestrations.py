@@ -50,7 +50,7 @@ REPLAYS_ALARM = 100
 """More replays of one instance than this (and each so many more) are said: too small a cache, or it dies again and
 again."""
 MAX_LOADS_AT_ONCE = 32
-CONTROL = h.ExecutionResumed | h.ExecutionTerminated
+CONTROL = h.ExecutionSuspended | h.ExecutionResumed | h.ExecutionTerminated
 """What a suspended orchestration hears at once."""
 
 
@@ -93,7 +93,7 @@ class Orchestrations:
             self._step(instance, instance.execution)
 
     def _has_control(self, instance: Orchestration) -> bool:
-        """A suspended one keeps what comes for later; true when its resumption or end is next."""
+        """A suspended one keeps what comes for later; true when a word on its suspension or end is next."""
         mailbox = instance.mailbox
         while mailbox.mails:
             if isinstance(mailbox.mails[0].content, CONTROL):
