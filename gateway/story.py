@@ -19,7 +19,7 @@ import msgspec
 from gateway import __version__
 from gateway.clock import local_zone
 from gateway.durable import history as h
-from gateway.durable.codec import Json, unpack
+from gateway.durable.codec import Json, unpack_plain
 from gateway.durable.identity import EntityId
 from gateway.shedding.breaker_model import Breaker
 from gateway.shedding.conduct import EVENT
@@ -259,7 +259,7 @@ async def _station_events(journal: Records, field: Field) -> list[ReportEvent]:
     for _, _, _, time_us, payload in await read_all(journal, instance=name, kinds=(h.OPERATION,)):
         for operation in h.decode_entity_record(payload).operations:
             if operation.name == "stress" and operation.failure is None:
-                told = unpack(operation.input)
+                told = unpack_plain(operation.input)
                 kind = EventKind.ARMED if told["on"] else EventKind.CLEARED
                 words = "Stress: armed" if told["on"] else "Stress has cleared"
                 found.append(ReportEvent(time_us, kind, words, detail=f"loading {told['load_pct']:.1f} %"))
@@ -274,12 +274,12 @@ def _procedure_events(turns: Sequence[Record], zone: tzinfo) -> Iterable[ReportE
         turn = h.decode_turn(payload)
         for event in turn.events:
             if isinstance(event, h.EventRaised) and event.name.lower() == EVENT.lower():
-                yield _override_event(time_us, unpack(event.data))
+                yield _override_event(time_us, unpack_plain(event.data))
             elif isinstance(event, h.ExecutionCompleted):
-                yield _finished_event(time_us, unpack(event.result))
+                yield _finished_event(time_us, unpack_plain(event.result))
             elif isinstance(event, h.ExecutionFailed | h.ExecutionTerminated):
                 yield ReportEvent(time_us, EventKind.ALARM, "Procedure ended from outside or failed", detail=str(event))
-        status = unpack(turn.custom_status)
+        status = unpack_plain(turn.custom_status)
         if isinstance(status, dict):
             now = _step_of(status)
             if now != step and now is not None:

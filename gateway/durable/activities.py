@@ -158,10 +158,10 @@ class ActivityRunner:
         )
         try:
             if activity.timeout_s is None:
-                value = await self._call(activity, unpack(pending.input), context)
+                value = await self._call(activity, pending.input, context)
             else:
                 async with asyncio.timeout(activity.timeout_s):
-                    value = await self._call(activity, unpack(pending.input), context)
+                    value = await self._call(activity, pending.input, context)
             report = Report(pack(value, f"the result of activity {pending.name}"), None)
         except TimeoutError as error:
             message = str(error) or f"the activity {pending.name} took longer than {activity.timeout_s} s"
@@ -179,8 +179,8 @@ class ActivityRunner:
             report = Report(NULL, describe(error, text))
         self._report(key, report)
 
-    async def _call(self, activity: Activity, value: Json, context: ActivityContext) -> Json:
-        arguments = (value, context)[: activity.takes]
+    async def _call(self, activity: Activity, given: Raw, context: ActivityContext) -> Json:
+        arguments = (unpack(given, f"the input of activity {activity.name}"), context)[: activity.takes]
         if activity.on_loop:
             return await cast(Awaitable[Json], activity.function(*arguments))
         if self._threads is None:

@@ -11,6 +11,7 @@ from collections import deque
 
 from gateway.durable import history as h
 from gateway.durable.codec import Json, unpack
+from gateway.durable.errors import NotSerializableError
 from gateway.durable.tasks import EventTask, Raise, TimerTask
 
 MAX_BUFFERED_EVENTS = 10_000
@@ -44,7 +45,7 @@ class ExternalEvents:
             self._waits.setdefault(key, deque()).append(task)
             return task
         self.count -= 1
-        task.succeed(unpack(kept.popleft().data))
+        _answer(task, kept.popleft())
         if not kept:
             del self._kept[key]
         return task
@@ -64,7 +65,7 @@ class ExternalEvents:
         self._forget(task)
         if task.timer is not None and not task.timer.is_completed:
             task.timer.cancel()
-        task.succeed(unpack(event.data))
+        _answer(task, event)
 
     def timer_cancelled(self, timer_id: int) -> None:
         """This timer limits no wait any more."""
@@ -88,3 +89,10 @@ class ExternalEvents:
         waits.remove(task)
         if not waits:
             del self._waits[task.name.lower()]
+
+
+def _answer(task: EventTask, event: h.EventRaised) -> None:
+    try:
+        task.succeed(unpack(event.data, f"the data of event {event.name}"))
+    except NotSerializableError as error:  # an object that can't be rebuilt: who waits can catch that
+        task.fail(error)

@@ -1,30 +1,53 @@
-"""Which orchestrators, activities and entities there are, by name."""
+"""Which orchestrators, activities and entities there are, by name.
+
+Several versions of one orchestrator may stand side by side. An instance keeps the version that it started with, and runs
+the code that is registered under just that version; else the code without a version, which branches by
+``context.version``; else it waits until its code is back: it never runs other code on a guess. Pure: nothing here is
+journaled, a start fills it anew.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import CodeType, ModuleType
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import msgspec
 
 from gateway.durable.entity import EntityFunction, entity_function
 from gateway.durable.errors import AlreadyExistsError, NotFoundError
 from gateway.durable.execution import OrchestratorFunction
+from gateway.durable.objects import note_classes
 
 F = TypeVar("F", bound=Callable[..., object])
 
 _KIND = "durable_kind"
 _NAME = "durable_name"
+_VERSION = "durable_version"
+_VERSION_PARTS = re.compile(r"\d+|[^\d.]+")
 
 
-def orchestrator(function: F) -> F:
-    """Mark a function of a site's module as an orchestrator."""
-    setattr(function, _KIND, "orchestrator")
-    return function
+@overload
+def orchestrator(function: F) -> F: ...
+@overload
+def orchestrator(*, name: str | None = None, version: str = "") -> Callable[[F], F]: ...
+def orchestrator(function: F | None = None, *, name: str | None = None, version: str = "") -> F | Callable[[F], F]:
+    """Mark a function of a site's module as an orchestrator: ``@orchestrator``, or ``@orchestrator(name="Shed",
+    version="1.1")`` for one of several versions."""
+
+    def mark(marked: F) -> F:
+        setattr(marked, _KIND, "orchestrator")
+        setattr(marked, _VERSION, version)
+        if name is not None:
+            setattr(marked, _NAME, name)
+        return marked
+
+    return mark if function is None else mark(function)
 
 
 def activity(function: F) -> F:
@@ -81,19 +104,34 @@ class Registry:
     """All that can be started by name."""
 
     def __init__(self) -> None:
-        self._orchestrators: dict[str, Orchestrator] = {}
+        self._orchestrators: dict[str, dict[str, Orchestrator]] = {}
+        self._defaults: dict[str, str] = {}
         self._activities: dict[str, Activity] = {}
         self._entities: dict[str, Entity] = {}
 
     def orchestrator(self, function: OrchestratorFunction, name: str | None = None, version: str = "") -> None:
         """Register an orchestrator: a generator function (or a plain one) of one context.
 
-        Errors: AlreadyExistsError for a name that is taken.
+        version: one of several that stand side by side under this name; empty for the code of all that have no code of
+        their own. Errors: AlreadyExistsError for a name (and version) that is taken.
         """
-        key = name or function.__name__
+        key = name or getattr(function, _NAME, None) or function.__name__
         _not_async(function, key)
-        _free(self._orchestrators, key, "an orchestrator")
-        self._orchestrators[key] = Orchestrator(key, function, version, fingerprint(function))
+        versions = self._orchestrators.setdefault(key, {})
+        if version in versions:
+            raise AlreadyExistsError(
+                f"there is an orchestrator called {key!r} already" + (f" of version {version!r}" if version else "")
+            )
+        versions[version] = Orchestrator(key, function, version, fingerprint(function))
+        _note(function)
+
+    def set_default_version(self, name: str, version: str) -> None:
+        """A start of this orchestrator that names no version takes this one (unless set: the highest registered one).
+
+        Errors: NotFoundError, when no code is registered for it.
+        """
+        self.get_orchestrator(name, version)
+        self._defaults[name] = version
 
     def activity(
         self,
@@ -110,6 +148,7 @@ class Registry:
             raise TypeError(f"the activity {key} must take at most (input, context), not {takes} arguments")
         on_loop = inspect.iscoroutinefunction(function)
         self._activities[key] = Activity(key, function, at_most_once, timeout_s, takes, on_loop)
+        _note(function)
 
     def entity(
         self,
@@ -127,6 +166,7 @@ class Registry:
             )
         _free(self._entities, key, "an entity")
         self._entities[key] = Entity(key, entity_function(function), state_type, lockable)
+        _note(function)
 
     def add_module(self, module: ModuleType) -> list[str]:
         """Register what a site's module offers: its names, sorted.
@@ -157,9 +197,37 @@ class Registry:
             register(self)
         return found
 
-    def get_orchestrator(self, name: str) -> Orchestrator:
-        """By name; NotFoundError names those there are."""
-        return _get(self._orchestrators, name, "orchestrator")
+    def get_orchestrator(self, name: str, version: str = "") -> Orchestrator:
+        """The code for this version: registered under just that, else without one.
+
+        Errors: NotFoundError; it names what there is.
+        """
+        versions = _get(self._orchestrators, name, "orchestrator")
+        found = versions.get(version) or versions.get("")
+        if found is None:
+            there_are = ", ".join(sorted(versions, key=natural))
+            raise NotFoundError(f"there is no version {version!r} of the orchestrator {name!r}; there are: {there_are}")
+        return found
+
+    def new_orchestrator(self, name: str, version: str | None = None) -> tuple[Orchestrator, str]:
+        """The code and the version of a new instance. Without a version: the default that was set, else the highest (as
+        numbers: 1.10 is above 1.9).
+
+        Errors: NotFoundError; it names what there is.
+        """
+        if version is None:
+            versions = _get(self._orchestrators, name, "orchestrator")
+            version = self._defaults.get(name)
+            if version is None:
+                version = max(versions, key=natural)
+        return self.get_orchestrator(name, version), version
+
+    def versions(self, name: str) -> list[str]:
+        """The registered versions of an orchestrator, the lowest first.
+
+        Errors: NotFoundError.
+        """
+        return sorted(_get(self._orchestrators, name, "orchestrator"), key=natural)
 
     def get_activity(self, name: str) -> Activity:
         """By name; NotFoundError names those there are."""
@@ -178,6 +246,17 @@ class Registry:
         }
 
 
+def natural(version: str) -> tuple[tuple[int, int, str], ...]:
+    """What versions are ordered by: numbers as numbers, words before numbers (2.0-rc is below 2.0.1)."""
+    return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in _VERSION_PARTS.findall(version))
+
+
+def _note(function: Callable[..., object]) -> None:
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    if module is not None:
+        note_classes(vars(module))
+
+
 def _not_async(function: Callable[..., object], name: str) -> None:
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"{name} must not be async: it is replayed; what takes time belongs into an activity")
@@ -191,7 +270,7 @@ def _free(table: dict[str, R], name: str, what: str) -> None:
         raise AlreadyExistsError(f"there is {what} called {name!r} already")
 
 
-def _get(table: dict[str, R], name: str, what: str) -> R:
+def _get(table: Mapping[str, R], name: str, what: str) -> R:
     try:
         return table[name]
     except KeyError:
