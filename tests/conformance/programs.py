@@ -34,6 +34,7 @@ attempts of this operation fail first, with a message that holds ``<<tag>>``; th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import zlib
@@ -128,10 +129,8 @@ class Interpreter:
 
     def run(self) -> Generator[Any, Any, Json]:
         """The orchestrator's generator."""
-        try:
+        with contextlib.suppress(_Return):
             yield from self._block(self.program["steps"])
-        except _Return:
-            pass
         return {"results": self.results}
 
     def _block(self, steps: list[Json]) -> Generator[Any, Any, None]:
