@@ -1,9 +1,9 @@
 """``gridlatch``: the command line.
 
-``run`` and ``check`` work on a site's folder; every other command asks the running daemon over its control socket, and
-needs nothing of the site but the socket's path. What must stay true: results go to standard output and everything else
-to standard error; the exit code tells what to do next (see ``ExitCode``); ``--json`` prints the daemon's result as it
-is. A crash or Ctrl-C here changes nothing in the daemon.
+``run``, ``check`` and ``replay`` work on a site's folder; every other command asks the running daemon over its control
+socket, and needs nothing of the site but the socket's path. What must stay true: results go to standard output and
+everything else to standard error; the exit code tells what to do next (see ``ExitCode``); ``--json`` prints the daemon's
+result as it is. A crash or Ctrl-C here changes nothing in the daemon.
 
 Everything that takes long to import is imported where it is used: ``gridlatch status`` is typed often.
 """
@@ -79,24 +79,44 @@ def _run(options: argparse.Namespace) -> int:
         from gateway.cli import local
 
         return local.run(options) if options.command == "run" else local.check(options)
+    if options.command == "replay":
+        from gateway.cli import histories
+
+        return histories.replay(options, DEFAULT_SITE)
     command = " ".join(word for word in (options.command, getattr(options, "command2", None)) if word)
+    acts = False
     try:
+        if command == "instances export":
+            return _export(options)
         request = BUILDERS[command](options)
-        socket = _socket_of(options)
+        acts = request.acts
+        result = call(_socket_of(options), request.op, request.args, request.timeout_s)
     except UsageError as error:
         return _complain(str(error), ExitCode.USAGE)
-    try:
-        result = call(socket, request.op, request.args, request.timeout_s)
     except ControlError as error:
         return _complain(error.message, _EXIT_OF_CODE[error.code])
     except DaemonSilent as error:
-        if request.acts:
+        if acts:
             return _complain(f"{error}. OUTCOME UNKNOWN: look before you ask again", ExitCode.UNKNOWN_OUTCOME)
         return _complain(str(error), ExitCode.UNREACHABLE)
     except DaemonUnreachable as error:
         return _complain(str(error), ExitCode.UNREACHABLE)
     written = _show(command, options, result)
     return written or _exit_of(request, result)
+
+
+def _export(options: argparse.Namespace) -> int:
+    """Histories to a file: asked of the daemon one by one, or read out of a journal without it."""
+    from gateway.cli import histories
+
+    if options.journal is not None:
+        return histories.export(options, _nobody)
+    socket = _socket_of(options)
+    return histories.export(options, lambda one: call(socket, one.op, one.args, one.timeout_s))
+
+
+def _nobody(request: Request) -> JsonValue:
+    raise UsageError("a journal is read without a daemon")
 
 
 def _socket_of(options: argparse.Namespace) -> Path:

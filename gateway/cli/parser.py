@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import TYPE_CHECKING, TypeAlias
 
 from gateway import __version__
 from gateway.cli.commands import DECISIONS
+
+if TYPE_CHECKING:
+    Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 DEFAULT_SITE = "/etc/gridlatch"
 
@@ -82,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("site", metavar="SITE", help="the site's folder")
     check.add_argument("--json", action="store_true", help="print the result as JSON")
 
+    _add_replay(commands)
     commands.add_parser("status", parents=ask, help="load, mode, procedure, breakers, links at one glance")
     timers = commands.add_parser("timers", parents=ask, help="durable timers that run")
     timers.add_argument("--limit", type=_count, help="at most so many")
@@ -114,6 +119,25 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_replay(commands: Subparsers) -> None:
+    replay = commands.add_parser(
+        "replay",
+        help="would recorded histories go the same way with the code as it is now? (before an upgrade)",
+        description="Runs recorded histories against the stock procedures and those of the site, as they are now, and says "
+        "which would diverge, where and why. Only reads; a daemon may be running. Exit codes: 0 all go the same way, "
+        "1 some do not, 2 wrong usage or nothing to read.",
+    )
+    replay.add_argument("site", nargs="?", metavar="SITE", help="the site's folder: its journal and its programs")
+    source = replay.add_mutually_exclusive_group()
+    source.add_argument("--journal", metavar="FILE", help="this journal (or a copy of one) instead of the site's")
+    source.add_argument("--export", metavar="FILE", help="a file of 'instances export' instead of a journal")
+    replay.add_argument("--program", metavar="MODULE", action="append", default=[], help="a module or .py file besides")
+    replay.add_argument("--name", help="only of this orchestrator")
+    replay.add_argument("--instance", metavar="ID", action="append", default=[], help="only this one, finished or not")
+    replay.add_argument("--finished", action="store_true", help="also those that have ended")
+    replay.add_argument("--json", action="store_true", help="print the exact result as JSON")
+
+
 def _add_reason(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", metavar="TEXT", required=True, type=_text, help="why; it stands in the record")
 
@@ -137,6 +161,11 @@ def _add_instances(parser: argparse.ArgumentParser) -> None:
     event.add_argument("instance", metavar="ID")
     event.add_argument("event", metavar="EVENT", help="its name, such as OperatorOverride")
     event.add_argument("--data", metavar="JSON", help="what it carries; @FILE reads it from a file")
+    export = commands.add_parser("export", parents=ask, help="histories to a file of JSON lines, for 'replay'")
+    export.add_argument("instances", metavar="ID", nargs="*")
+    export.add_argument("--all", action="store_true", help="of all orchestrations")
+    export.add_argument("--out", metavar="FILE", help="write them there (default: standard output)")
+    export.add_argument("--journal", metavar="FILE", help="read this journal (or a copy of one), ask no daemon")
     terminate = commands.add_parser("terminate", parents=act, help="end an instance at once; breakers stay as they are")
     terminate.add_argument("instance", metavar="ID")
     _add_reason(terminate)

@@ -2,13 +2,14 @@
 
 The format is JSON lines in UTF-8. The first line is a header::
 
-    {"format": "gridlatch-histories", "version": 1, "site": "Northgate", "exported": "2026-01-14T08:00:00Z"}
+    {"format": "gridlatch-histories", "version": 1, "exported": "2026-01-14T08:00:00Z"}
 
 Each further line is one instance with the turns of its present execution, oldest first; times are microseconds since
 1970, ``turn`` is the record as the journal holds it (``TurnRecord``, see ``history.py``)::
 
-    {"instance": "shed-1", "name": "LoadSheddingProtocol", "status": "Running", "parent": "", "created_us": 1, "updated_us": 2,
-     "version": "", "execution": 1, "replays": 0, "turns": [{"seq": 7, "time_us": 1, "turn": {"events": [...]}}]}
+    {"instance": "shed-1", "name": "LoadSheddingProtocol", "status": "Running", "parent": "", "created_us": 1,
+     "updated_us": 2, "version": "", "execution": 1, "replays": 0,
+     "turns": [{"seq": 7, "time_us": 1, "turn": {"events": [...]}}]}
 
 What must stay true: a field may be added with a default, never renamed; a file of a newer version is refused; a file that
 was cut off in the middle of a line is told as such. On a crash while writing: the last line is not whole.
@@ -38,7 +39,6 @@ class Header(msgspec.Struct, frozen=True):
 
     format: str = FORMAT
     version: int = VERSION
-    site: str = ""
     exported: str = ""
 
 
@@ -78,14 +78,14 @@ def recorded(row: InstanceRow, records: Sequence[tuple[int, str, str, int, bytes
     """The history of an orchestration: of its row, and its records since the row's first_seq.
 
     The row may be older than the records: an execution that began after it was read is left out.
-    Raises msgspec.MsgspecError for a row that this version can't read.
+    Raises msgspec.MsgspecError for a row, or a record, that this version can't read.
     """
     state = decode_state(row.state)
     turns: list[RecordedTurn] = []
     for seq, _, kind, time_us, payload in records:
         if kind != h.TURN:
             continue
-        if turns and _begins(payload):
+        if _begins(payload) and turns:
             break
         turns.append(RecordedTurn(seq, time_us, Raw(payload)))
     return RecordedHistory(
@@ -110,10 +110,8 @@ _decode_first = msgspec.json.Decoder(_FirstEvent).decode
 
 
 def _begins(payload: bytes) -> bool:
-    try:
-        events = _decode_first(payload).events
-    except msgspec.MsgspecError:
-        return False  # whoever decodes it says so
+    """True for the first turn of an execution. Raises msgspec.MsgspecError for what would break the line it is put in."""
+    events = _decode_first(payload).events
     return bool(events) and bytes(events[0].get("type", b"")) == b'"ExecutionStarted"'
 
 

@@ -56,9 +56,9 @@ class Rehearsed(msgspec.Struct, frozen=True, omit_defaults=True):
 def rehearse(registry: Registry, history: RecordedHistory) -> Rehearsed:
     """Replay one history against what is registered now."""
 
-    def end(verdict: Verdict, why: str = "") -> Rehearsed:
+    def end(verdict: Verdict, why: str = "", changed: bool = False) -> Rehearsed:
         return Rehearsed(
-            history.instance, history.name, history.status, verdict, len(history.turns), history.version, why
+            history.instance, history.name, history.status, verdict, len(history.turns), history.version, why, changed
         )
 
     try:
@@ -66,15 +66,17 @@ def rehearse(registry: Registry, history: RecordedHistory) -> Rehearsed:
     except msgspec.MsgspecError as error:
         return end(Verdict.UNREADABLE, f"this version can't read its history: {error}")
     try:
-        orchestrator = registry.get_orchestrator(history.name)
+        orchestrator = registry.get_orchestrator(history.name, history.version)
     except NotFoundError as error:
         return end(Verdict.NO_CODE, str(error))
+    ran = next((e.fingerprint for _, _, turn in turns for e in turn.events if isinstance(e, h.ExecutionStarted)), "")
+    changed = bool(ran) and ran != orchestrator.fingerprint
     at = _At(turns)
     try:
         execution = replay(history.instance, orchestrator.function, at)
     except NondeterminismError as error:
         return msgspec.structs.replace(
-            end(Verdict.DIVERGES, f"history has {error.recorded}, the code asks for {error.asked}"),
+            end(Verdict.DIVERGES, f"history has {error.recorded}, the code asks for {error.asked}", changed),
             seq=at.seq,
             time_us=at.time_us,
             step=error.step,
@@ -84,9 +86,8 @@ def rehearse(registry: Registry, history: RecordedHistory) -> Rehearsed:
         )
     except Exception as error:  # noqa: BLE001 - a history that nobody foresaw must not keep the others from being checked
         return end(Verdict.UNREADABLE, f"its history can't be replayed: {type(error).__name__}: {error}")
-    ran = execution.started.fingerprint
     execution.close()
-    return msgspec.structs.replace(end(Verdict.SAME), code_changed=bool(ran) and ran != orchestrator.fingerprint)
+    return end(Verdict.SAME, changed=changed)
 
 
 class _At:
@@ -98,8 +99,9 @@ class _At:
         self.time_us = 0
 
     def __iter__(self) -> Iterator[tuple[int, h.TurnRecord]]:
-        for self.seq, self.time_us, record in self._turns:
-            yield self.time_us, record
+        for seq, time_us, record in self._turns:
+            self.seq, self.time_us = seq, time_us
+            yield time_us, record
 
 
 def _to_compare(turns: list[tuple[int, int, h.TurnRecord]]) -> list[tuple[int, int, h.TurnRecord]]:

@@ -44,12 +44,12 @@ def _compare(execution: Execution, recorded: list[h.Event], decided: list[h.Acti
         if _key(was) == _key(now):
             continue
         task_id: int = getattr(now, "id", 0) or getattr(was, "id", 0)
-        recorded, asked, line = _words(was), _words(now), execution.line_of(task_id)
+        had, asked, line = _words(was), _words(now), execution.line_of(task_id)
         raise NondeterminismError(
-            f"{execution.instance}: history has {recorded}, the code asked for {asked}"
+            f"{execution.instance}: history has {had}, the code asked for {asked}"
             f" ({line}); a running orchestration must not be changed",
             task_id,
-            recorded,
+            had,
             asked,
             line,
         )

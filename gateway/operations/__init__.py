@@ -36,6 +36,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "timers": timers,
     "instances.list": instances.show_list,
     "instances.show": instances.show_one,
+    "instances.export": instances.export,
     "instances.start": instances.start,
     "instances.raise": instances.raise_event,
     "instances.terminate": instances.terminate,

@@ -9,6 +9,9 @@ import msgspec
 from gateway.control import Code, ControlError
 from gateway.durable import DurableOrchestrationStatus, OrchestrationRuntimeStatus
 from gateway.durable.codec import Json
+from gateway.durable.exported import recorded
+from gateway.durable.instances import ORCHESTRATION
+from gateway.durable.store import InstanceRow
 from gateway.operations.arguments import Arguments, limit, optional, text, who
 from gateway.operations.desk import Desk
 from gateway.shedding.entities import substation_id
@@ -50,6 +53,16 @@ async def show_one(desk: Desk, args: Arguments) -> Json:
     if one.history is not None:
         shown["history"] = one.history
     return shown
+
+
+async def export(desk: Desk, args: Arguments) -> Json:
+    """One orchestration with the recorded turns of its present execution, for a replay elsewhere."""
+    instance = text(args, "instance")
+    row = await desk.engine.store.instance(instance)
+    if row is None or row[1] != ORCHESTRATION:
+        raise ControlError(Code.NOT_FOUND, f"there is no orchestration {instance!r}")
+    records = await desk.engine.store.history(instance, row[7]) if row[7] else []
+    return recorded(InstanceRow(*row), records)
 
 
 async def start(desk: Desk, args: Arguments) -> Json:

@@ -45,4 +45,9 @@ def register(registry: Registry, field: Field) -> None:
     registry.activity(measuring.plan_shed, "PlanShed")
     registry.activity(measuring.plan_restore, "PlanRestore")
     registry.activity(read_settings, "ReadSettings")
+    register_orchestrators(registry)
+
+
+def register_orchestrators(registry: Registry) -> None:
+    """The stock procedures alone: all that a replay of recorded histories needs."""
     registry.orchestrator(LoadSheddingProtocol)
