@@ -1,9 +1,14 @@
 """The durable engine: orchestrators, activities, entities, timers and events that survive a power loss.
 
-It speaks the dialect of Azure Durable Functions for Python, and knows nothing of breakers, SQLite or sockets.
+It speaks the dialect of Azure Durable Functions for Python (v1), and knows nothing of breakers, SQLite or sockets: a
+program that says ``import azure.durable_functions as df`` says ``import gateway.durable as df`` here. Of that package's
+public names these are deliberately absent: ``ManagedIdentityTokenSource`` (there is no cloud identity on a substation's
+box), ``DurableFunctionsCompatibilityWarning`` (about the cloud host's configuration files) and ``openai_agents``; so are
+the parameters ``expected_type`` and ``input_type`` (a class says itself how it is rebuilt, see ``objects``).
 """
 
 from gateway.durable.activities import ActivityContext
+from gateway.durable.app import Blueprint, DFApp, Entity, Orchestrator
 from gateway.durable.client import DurableOrchestrationClient, DurableOrchestrationStatus, EntityStateResponse
 from gateway.durable.context import DurableOrchestrationContext
 from gateway.durable.engine import Engine
@@ -33,6 +38,8 @@ __all__ = [
     "RAISE",
     "ActivityContext",
     "AlreadyExistsError",
+    "Blueprint",
+    "DFApp",
     "DurableEntityContext",
     "DurableError",
     "DurableOrchestrationClient",
@@ -40,6 +47,7 @@ __all__ = [
     "DurableOrchestrationStatus",
     "Engine",
     "EngineStoppedError",
+    "Entity",
     "EntityContext",
     "EntityId",
     "EntityLockError",
@@ -53,6 +61,7 @@ __all__ = [
     "NotFoundError",
     "NotSerializableError",
     "OrchestrationRuntimeStatus",
+    "Orchestrator",
     "Registry",
     "RetryOptions",
     "TaskFailedError",

@@ -19,6 +19,7 @@ from typing import TypeVar, overload
 
 import msgspec
 
+from gateway.durable.app import DECLARED, KIND, Blueprint, DFApp
 from gateway.durable.entity import EntityFunction, entity_function
 from gateway.durable.errors import AlreadyExistsError, NotFoundError
 from gateway.durable.execution import OrchestratorFunction
@@ -26,7 +27,6 @@ from gateway.durable.objects import note_classes
 
 F = TypeVar("F", bound=Callable[..., object])
 
-_KIND = "durable_kind"
 _NAME = "durable_name"
 _VERSION = "durable_version"
 _VERSION_PARTS = re.compile(r"\d+|[^\d.]+")
@@ -41,7 +41,7 @@ def orchestrator(function: F | None = None, *, name: str | None = None, version:
     version="1.1")`` for one of several versions."""
 
     def mark(marked: F) -> F:
-        setattr(marked, _KIND, "orchestrator")
+        setattr(marked, KIND, "orchestrator")
         setattr(marked, _VERSION, version)
         if name is not None:
             setattr(marked, _NAME, name)
@@ -52,13 +52,13 @@ def orchestrator(function: F | None = None, *, name: str | None = None, version:
 
 def activity(function: F) -> F:
     """Mark a function of a site's module as an activity."""
-    setattr(function, _KIND, "activity")
+    setattr(function, KIND, "activity")
     return function
 
 
 def entity(function: F) -> F:
     """Mark a function or class of a site's module as an entity."""
-    setattr(function, _KIND, "entity")
+    setattr(function, KIND, "entity")
     return function
 
 
@@ -106,6 +106,7 @@ class Registry:
     def __init__(self) -> None:
         self._orchestrators: dict[str, dict[str, Orchestrator]] = {}
         self._defaults: dict[str, str] = {}
+        self._containers: list[Blueprint] = []
         self._activities: dict[str, Activity] = {}
         self._entities: dict[str, Entity] = {}
 
@@ -141,7 +142,7 @@ class Registry:
         timeout_s: float | None = None,
     ) -> None:
         """Register an activity: ``def`` (runs in a thread) or ``async def``, of (), (input) or (input, context)."""
-        key = name or function.__name__
+        key = name or getattr(function, _NAME, None) or function.__name__
         _free(self._activities, key, "an activity")
         takes = len(inspect.signature(function).parameters)
         if takes > 2:
@@ -171,31 +172,46 @@ class Registry:
     def add_module(self, module: ModuleType) -> list[str]:
         """Register what a site's module offers: its names, sorted.
 
-        That is: everything marked by ``@orchestrator``, ``@activity`` or ``@entity``, and every public generator function
-        whose only argument is called ``context`` (an orchestrator in the dialect needs no mark). A function
-        ``register(registry)`` in the module is called too.
+        That is: all that its apps (``DFApp``) declare, and its blueprints that no app holds; everything marked by
+        ``@orchestrator``, ``@activity`` or ``@entity``; every public generator function whose only argument is called
+        ``context`` (an orchestrator in the dialect needs no mark). A function ``register(registry)`` in the module is
+        called too.
         """
-        found: list[str] = []
+        found: set[str] = set()
+        containers = [value for value in vars(module).values() if isinstance(value, Blueprint)]
+        for container in containers:
+            if isinstance(container, DFApp) or not container.held:
+                found.update(container.add_to(self))
+        seen: set[int] = set()
         for name, value in sorted(vars(module).items()):
             if name.startswith("_") or getattr(value, "__module__", None) != module.__name__ or not callable(value):
                 continue
-            kind = getattr(value, _KIND, None)
+            if id(value) in seen or hasattr(value, DECLARED):
+                continue
+            seen.add(id(value))
+            kind = getattr(value, KIND, None)
             if kind is None and inspect.isgeneratorfunction(value):
                 kind = "orchestrator" if list(inspect.signature(value).parameters) == ["context"] else None
             match kind:
                 case "orchestrator":
-                    self.orchestrator(value)
+                    self.orchestrator(value, version=getattr(value, _VERSION, ""))
                 case "activity":
                     self.activity(value)
                 case "entity":
                     self.entity(value)
                 case _:
                     continue
-            found.append(name)
+            found.add(getattr(value, _NAME, None) or value.__name__)
         register = getattr(module, "register", None)
         if callable(register):
             register(self)
-        return found
+        return sorted(found)
+
+    def take(self, container: Blueprint) -> bool:
+        """True for the first time that this app or blueprint is to be registered here."""
+        new = container not in self._containers
+        self._containers.append(container)
+        return new
 
     def get_orchestrator(self, name: str, version: str = "") -> Orchestrator:
         """The code for this version: registered under just that, else without one.
