@@ -25,8 +25,8 @@ TURN = "turn"
 OPERATION = "operations"
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag=True):
-    """Base of all events."""
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag=True, gc=False):
+    """Base of all events. They hold plain data, so no cycle of theirs is worth the garbage collector's time."""
 
     incoming: ClassVar[bool] = False
 
@@ -272,14 +272,14 @@ Action = (
 )
 
 
-class TurnRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class TurnRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One turn of one orchestration. custom_status is there (that is: not the object NULL) when this turn set it."""
 
     events: list[Incoming | Action]
     custom_status: Raw = NULL
 
 
-class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One operation of an entity, as journaled.
 
     caller: who asked (an instance, ``client:…``, or empty). actions: what it asked for, in words that an auditor reads.
@@ -293,7 +293,7 @@ class OperationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     actions: tuple[EntityAction, ...] = ()
 
 
-class EntityRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class EntityRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One turn of one entity: its operations in order, and a seal on the state that they left.
 
     state_sha256: of the state's JSON, empty when there is none. The state itself is in the entity's row, replaced with each
@@ -305,7 +305,7 @@ class EntityRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     state_sha256: str = ""
 
 
-class EntityActivity(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="TaskScheduled"):
+class EntityActivity(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="TaskScheduled"):
     """An entity starts an activity; its outcome comes back as operation ``on_result``."""
 
     id: int
@@ -316,7 +316,9 @@ class EntityActivity(msgspec.Struct, frozen=True, omit_defaults=True, tag_field=
     operation_id: str = ""
 
 
-class EntitySignal(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="EntityOperationSignaled"):
+class EntitySignal(
+    msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="EntityOperationSignaled"
+):
     """An entity tells another one something; at due_us, if that is not 0."""
 
     target: str
@@ -325,7 +327,7 @@ class EntitySignal(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t
     due_us: int = 0
 
 
-class EntityStarts(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="ExecutionStarted"):
+class EntityStarts(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="ExecutionStarted"):
     """An entity starts an orchestration."""
 
     instance: str
@@ -334,7 +336,7 @@ class EntityStarts(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t
     version: str = ""
 
 
-class EntityReply(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="Reply"):
+class EntityReply(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="Reply"):
     """An entity answers a caller that it had let wait."""
 
     caller: str

@@ -39,7 +39,7 @@ TERMINAL = frozenset(
 )
 
 
-class OrchestrationState(msgspec.Struct, frozen=True, omit_defaults=True):
+class OrchestrationState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The part of an orchestration's row that only the engine reads. replays: how often it was replayed; that of the last
     replay is written with the turn after it."""
 

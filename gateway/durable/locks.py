@@ -15,7 +15,7 @@ from types import TracebackType
 import msgspec
 
 
-class LockRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="LockRequest"):
+class LockRequest(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="LockRequest"):
     """An orchestration wants entities for itself. task: id of its request; place: which of the targets this visits."""
 
     owner: str
@@ -24,7 +24,7 @@ class LockRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="ty
     place: int = 0
 
 
-class LockRelease(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="LockRelease"):
+class LockRelease(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="LockRelease"):
     """The owner does not want the entity for itself any more."""
 
     owner: str
