@@ -7,7 +7,6 @@ engine, or none when this process ends first; the journal then still holds the s
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from gateway.durable.codec import NULL, Json, Raw, pack, unpack
-from gateway.durable.errors import DurableError, FailureDetails, NotFoundError, describe
+from gateway.durable.errors import DurableError, FailureDetails, NotFoundError, describe, traceback_of, words_of
 from gateway.durable.registry import Activity, Registry
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ MAX_THREADS = 32
 INTERRUPTED = "ActivityInterrupted"
 
 
-class PendingActivity(msgspec.Struct, frozen=True, omit_defaults=True):
+class PendingActivity(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A started activity without a result, as journaled. on_result: for entities, the operation that takes it."""
 
     name: str
@@ -164,7 +163,7 @@ class ActivityRunner:
                     value = await self._call(activity, pending.input, context)
             report = Report(pack(value, f"the result of activity {pending.name}"), None)
         except TimeoutError as error:
-            message = str(error) or f"the activity {pending.name} took longer than {activity.timeout_s} s"
+            message = words_of(error) or f"the activity {pending.name} took longer than {activity.timeout_s} s"
             report = Report(NULL, describe(TimeoutError(message)))
         except DurableError as error:
             report = Report(NULL, describe(error))
@@ -174,10 +173,21 @@ class ActivityRunner:
                 raise
             # Not this activity was cancelled, but something that it waited for.
             report = Report(NULL, describe(error))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the author's code raises is the activity's outcome
-            text = "".join(traceback.format_exception(error, limit=-8))
-            report = Report(NULL, describe(error, text))
+        except KeyboardInterrupt:
+            raise
+        except GeneratorExit as error:
+            if not self._is_running(key):
+                raise  # nobody raised it: the loop has gone, and with it this coroutine
+            report = Report(NULL, describe(error, traceback_of(error)))
+        except BaseException as error:  # noqa: BLE001 - whatever the author's code raises is the activity's outcome
+            report = Report(NULL, describe(error, traceback_of(error)))
         self._report(key, report)
+
+    def _is_running(self, key: Key) -> bool:
+        try:
+            return asyncio.current_task() is self._running.get(key)
+        except RuntimeError:
+            return False
 
     async def _call(self, activity: Activity, given: Raw, context: ActivityContext) -> Json:
         arguments = (unpack(given, f"the input of activity {activity.name}"), context)[: activity.takes]

@@ -27,7 +27,7 @@ from gateway.durable.errors import (
     NotFoundError,
 )
 from gateway.durable.external import MAX_BUFFERED_EVENTS
-from gateway.durable.identity import EntityId, check_instance_id, name_of
+from gateway.durable.identity import EntityId, check_instance_id, check_name, check_text, name_of
 from gateway.durable.instances import (
     ORCHESTRATION,
     TERMINAL,
@@ -96,6 +96,7 @@ class DurableOrchestrationClient:
         NotSerializableError, EngineStoppedError; ValueError for a malformed id.
         """
         engine = self._engine
+        check_text(version or "", "a version")
         orchestrator, version = engine.registry.new_orchestrator(name_of(orchestration_function_name), version)
         instance = uuid.uuid4().hex if instance_id is None else check_instance_id(instance_id)
         data = pack(client_input, f"the input of {orchestrator.name}")
@@ -131,8 +132,8 @@ class DurableOrchestrationClient:
         Errors: NotFoundError (no such instance), GoneError (it has finished), LimitExceededError (payload, or more than
         10,000 events buffered), NotSerializableError, EngineStoppedError.
         """
-        if not event_name:
-            raise ValueError("an event needs a name")
+        check_name(event_name, "an event")
+        check_text(raised_by, "the name of who raised it")
         data = pack(event_data, f"the data of event {event_name}")
         await self._engine.admit()
         instance = await self._live(instance_id)
@@ -163,7 +164,11 @@ class DurableOrchestrationClient:
         """
         await self._control(instance_id, h.ExecutionResumed(reason, raised_by))
 
-    async def _control(self, instance_id: str, event: h.Incoming) -> None:
+    async def _control(
+        self, instance_id: str, event: h.ExecutionTerminated | h.ExecutionSuspended | h.ExecutionResumed
+    ) -> None:
+        check_text(event.reason, "the reason")
+        check_text(event.raised_by, "the name of who did it")
         await self._engine.admit()
         instance = await self._live(instance_id)
         self._engine.ledger.send(instance, event, Lane.OPERATOR)
@@ -197,6 +202,7 @@ class DurableOrchestrationClient:
 
         Errors: NotFoundError, LimitExceededError, NotSerializableError, EngineStoppedError.
         """
+        check_name(operation_name, "an operation")
         data = pack(operation_input, f"the input of {operation_name} on {entity_id}")
         due_us = 0 if signal_time is None else to_us(signal_time)
         await self._engine.admit()
@@ -208,6 +214,7 @@ class DurableOrchestrationClient:
 
     def post_to_entity(self, entity_id: EntityId, operation_name: str, operation_input: Json = None) -> None:
         """Tell an entity something without waiting for the disk: for observations, which the next reading repeats."""
+        check_name(operation_name, "an operation")
         data = pack(operation_input, f"the input of {operation_name} on {entity_id}")
         self._engine.check_running()
         entity = self._engine.ledger.entity(entity_id)
@@ -222,6 +229,7 @@ class DurableOrchestrationClient:
         operator: a person waits for it; it goes ahead of other work. Errors: EntityOperationError, NotFoundError,
         LimitExceededError, NotSerializableError, EngineStoppedError.
         """
+        check_name(operation_name, "an operation")
         data = pack(operation_input, f"the input of {operation_name} on {entity_id}")
         await self._engine.admit()
         entity = self._engine.ledger.entity(entity_id)

@@ -7,12 +7,13 @@ author's own classes: see ``objects``.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
 import msgspec
 
-from gateway.durable.errors import LimitExceededError, NotSerializableError
+from gateway.durable.errors import LimitExceededError, NotSerializableError, words_of
 from gateway.durable.objects import CLASS, known, rebuilt, with_dataclasses_written, written
 
 # Any is confined to this module: a payload is whatever JSON can hold.
@@ -22,10 +23,14 @@ Raw = msgspec.Raw
 MAX_PAYLOAD_BYTES = 1024 * 1024
 MAX_CUSTOM_STATUS_BYTES = 16 * 1024
 
+NESTING_AT_LEAST = 400
+_LEVELS_OF_OTHERS = 500
+
 NULL = Raw(b"null")
 
 _encoder = msgspec.json.Encoder(enc_hook=written)
 _decoder = msgspec.json.Decoder()
+_skim = msgspec.json.Decoder(Raw).decode
 encode = _encoder.encode
 # A search of the bytes where they are: `in` would copy them first.
 _names_a_class = re.compile(f'"{CLASS}"'.encode()).search
@@ -43,10 +48,41 @@ def pack(value: Json, what: str, limit_bytes: int = MAX_PAYLOAD_BYTES) -> Raw:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # those of the encoder, and whatever an author's to_json raises (SystemExit, too)
-        raise NotSerializableError(f"{what} can't be written as JSON: {error}") from error
+        raise NotSerializableError(f"{what} can't be written as JSON: {words_of(error)}") from error
     if len(data) > limit_bytes:
         raise LimitExceededError(f"{what} has {len(data)} bytes of JSON; the limit is {limit_bytes}")
+    if b"null" in data and (number := _number_without_words(value)) is not None:
+        raise NotSerializableError(f"{what} can't be written as JSON, which has no {number}")
+    if data.count(b"[") + data.count(b"{") > NESTING_AT_LEAST and not _readable_from_afar(data):
+        raise NotSerializableError(f"{what} is nested too deep; about {NESTING_AT_LEAST} levels can be read everywhere")
     return Raw(data)
+
+
+def _number_without_words(value: Json) -> float | None:
+    """A NaN or an infinity in plain data or structs: the encoder writes null for it, and the receiver would never know."""
+    rest = [value]
+    while rest:
+        here = rest.pop()
+        kind = type(here)
+        if kind is float:
+            if not math.isfinite(here):
+                return here  # type: ignore[no-any-return]
+        elif kind is dict:
+            rest.extend(here.values())
+        elif kind is list or kind is tuple:
+            rest.extend(here)
+        elif isinstance(here, msgspec.Struct):
+            rest.extend(getattr(here, field) for field in here.__struct_fields__)
+    return None
+
+
+def _readable_from_afar(data: bytes) -> bool:
+    """Whether it can be read further down the stack than here: every level takes one of those that Python allows."""
+    try:
+        _skim(_LEVELS_OF_OTHERS * b"[" + data + _LEVELS_OF_OTHERS * b"]")
+    except RecursionError:
+        return False
+    return True
 
 
 def unpack(raw: Raw, what: str = "a payload") -> Json:

@@ -16,7 +16,7 @@ import structlog
 from gateway.clock import from_us, to_us
 from gateway.durable import history as h
 from gateway.durable.codec import MAX_CUSTOM_STATUS_BYTES, Json, Raw, encode, pack, unpack, unpack_plain
-from gateway.durable.identity import EntityId, check_instance_id, name_of
+from gateway.durable.identity import EntityId, check_instance_id, check_name, check_text, entity_text, name_of
 from gateway.durable.retry import RetryOptions
 from gateway.durable.tasks import AllTask, AnyTask, EventTask, Raise, Task, TimerTask
 
@@ -163,6 +163,7 @@ class DurableOrchestrationContext:
         self, named: Named, input_: Json, instance_id: str | None, version: str | None, retry: RetryOptions | None
     ) -> Task:
         name = name_of(named)
+        check_text(version or "", f"the version of {name}")
         self._execution.check_in_section(f"the sub-orchestration {name}")
         data = pack(input_, f"the input of sub-orchestration {name}")
         if instance_id is not None:
@@ -179,13 +180,15 @@ class DurableOrchestrationContext:
 
         Errors: EntityLockError in a critical section that has not locked it.
         """
-        self._execution.check_in_section(f"to call {entity_id}", str(entity_id), wants_lock=True)
-        data = pack(input, f"the input of {operation} on {entity_id}")
+        target = entity_text(entity_id)
+        check_name(operation, "an operation")
+        self._execution.check_in_section(f"to call {target}", target, wants_lock=True)
+        data = pack(input, f"the input of {operation} on {target}")
 
         def schedule(task_id: int, attempt: int, operation_id: str) -> None:
-            self._execution.act(h.EntityOperationCalled(task_id, str(entity_id), operation, data))
+            self._execution.act(h.EntityOperationCalled(task_id, target, operation, data))
 
-        return self._execution.call(f"{operation} on {entity_id}", schedule, None)
+        return self._execution.call(f"{operation} on {target}", schedule, None)
 
     def signal_entity(
         self, entity_id: EntityId, operation: str, input: Json = None, signal_time: datetime | None = None
@@ -194,11 +197,13 @@ class DurableOrchestrationContext:
 
         Errors: EntityLockError in a critical section that has locked it.
         """
-        self._execution.check_in_section(f"to signal {entity_id}", str(entity_id))
-        data = pack(input, f"the input of {operation} on {entity_id}")
+        target = entity_text(entity_id)
+        check_name(operation, "an operation")
+        self._execution.check_in_section(f"to signal {target}", target)
+        data = pack(input, f"the input of {operation} on {target}")
         due_us = 0 if signal_time is None else to_us(signal_time)
         task_id = self._execution.new_id()
-        self._execution.act(h.EntityOperationSignaled(task_id, str(entity_id), operation, data, due_us))
+        self._execution.act(h.EntityOperationSignaled(task_id, target, operation, data, due_us))
 
     def lock_entities(self, entities: Sequence[EntityId]) -> Task:
         """Begin a critical section: ``with (yield context.lock_entities([...])):``. Nobody else's operation runs on these
@@ -207,7 +212,7 @@ class DurableOrchestrationContext:
 
         Errors: EntityLockError, ValueError when nothing is named; at the yield TaskFailedError for one that can't be.
         """
-        targets = tuple(sorted({str(entity_id) for entity_id in entities}))
+        targets = tuple(sorted({entity_text(entity_id) for entity_id in entities}))
         if not targets:
             raise ValueError("lock_entities needs at least one entity")
         return self._execution.lock(targets)
@@ -215,17 +220,21 @@ class DurableOrchestrationContext:
     def send_event(self, instance_id: str, name: str, data: Json = None) -> None:
         """Send an external event to another orchestration. Nobody answers; if there is none, the log says so."""
         check_instance_id(instance_id)
-        if not name:
-            raise ValueError("an event needs a name")
+        check_name(name, "an event")
         payload = pack(data, f"the data of event {name}")
         self._execution.act(h.EventSent(self._execution.new_id(), instance_id, name, payload))
 
     # Waiting
 
     def create_timer(self, fire_at: datetime | timedelta) -> TimerTask:
-        """A durable timer, due at a time (a naive one is UTC) or after a span of engine time."""
+        """A durable timer, due at a time (a naive one is UTC) or after a span of engine time.
+
+        One in the past is due at once. Errors: LimitExceededError for one that no calendar holds.
+        """
         if isinstance(fire_at, timedelta):
             return self._execution.timer(self._execution.now_us + fire_at // _MICROSECOND)
+        if not isinstance(fire_at, datetime):
+            raise TypeError(f"a timer takes a datetime or a timedelta, not {type(fire_at).__name__}")
         return self._execution.timer(to_us(fire_at))
 
     def wait_for_external_event(
@@ -236,23 +245,33 @@ class DurableOrchestrationContext:
         timeout: seconds or timedelta, after which the wait yields ``default`` (``RAISE``: raises TimeoutError) and is over:
         a later event is then kept for the next wait. The task says ``timed_out``.
         """
+        check_name(name, "an event")
         timeout_us: int | None = None
         if timeout is not None:
-            span = timeout if isinstance(timeout, timedelta) else timedelta(seconds=timeout)
-            timeout_us = max(0, span // _MICROSECOND)
+            timeout_us = max(0, _span(timeout, name) // _MICROSECOND)
         return self._execution.wait_for_event(name, timeout_us, default)
 
     def task_all(self, activities: Sequence[Task]) -> AllTask:
         """Complete when all have; then their results in order, or the first failure."""
-        return AllTask(activities)
+        return AllTask(activities, self._execution.token)
 
     def task_any(self, activities: Sequence[Task]) -> AnyTask:
         """Complete with the first that does, be it failed; the others run on."""
-        return AnyTask(activities)
+        return AnyTask(activities, self._execution.token)
 
     def continue_as_new(self, input_: Json, preserve_unprocessed_events: bool = True) -> None:
         """Start over with this input and an empty history, when the orchestrator next yields or returns."""
         self._execution.continue_as_new(input_, preserve_unprocessed_events)
+
+
+def _span(timeout: float | timedelta, name: str) -> timedelta:
+    if isinstance(timeout, timedelta):
+        return timeout
+    try:
+        return timedelta(seconds=timeout)
+    except (TypeError, ValueError, OverflowError) as error:
+        message = f"the timeout of the wait for {name!r} must be a number of seconds or a timedelta, not {timeout!r}"
+        raise ValueError(message) from error
 
 
 def _drop(logger: object, method: str, event: object) -> str:

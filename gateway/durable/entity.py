@@ -11,7 +11,6 @@ command in flight and still hears everything else.
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Callable
 from datetime import datetime
 
@@ -20,8 +19,8 @@ import msgspec
 from gateway.clock import from_us, to_us
 from gateway.durable import history as h
 from gateway.durable.codec import NULL, Json, Raw, pack, unpack
-from gateway.durable.errors import FailureDetails, LimitExceededError, describe
-from gateway.durable.identity import EntityId, check_instance_id, name_of
+from gateway.durable.errors import FailureDetails, LimitExceededError, describe, traceback_of
+from gateway.durable.identity import EntityId, check_instance_id, check_name, check_text, entity_text, name_of
 
 MAX_WAITING_CALLERS = 10_000
 CLIENT = "client:"
@@ -29,7 +28,9 @@ CLIENT = "client:"
 MAX_ACTIONS_PER_OPERATION = 20_000
 
 
-class OperationRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="OperationRequest"):
+class OperationRequest(
+    msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="OperationRequest"
+):
     """One operation that an entity is asked for. caller and caller_task: whom to answer; empty for a signal."""
 
     name: str
@@ -38,7 +39,7 @@ class OperationRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag_fiel
     caller_task: int = 0
 
 
-class EntitySnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
+class EntitySnapshot(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """All that an entity is between two operations; what the journal keeps of it.
 
     state: JSON, null while there is none. next_task: the next activity's id. waiting: callers without an answer yet, by
@@ -155,8 +156,9 @@ class DurableEntityContext:
         self, entity_id: EntityId, operation: str, input: Json = None, signal_time: datetime | None = None
     ) -> None:
         """Tell another entity (or this one) something, now or at signal_time (a naive one is UTC)."""
-        data = pack(input, f"the input of {operation} on {entity_id}")
-        self._act(h.EntitySignal(str(entity_id), operation, data, 0 if signal_time is None else to_us(signal_time)))
+        target = entity_text(entity_id)
+        data = pack(input, f"the input of {check_name(operation, 'an operation')} on {target}")
+        self._act(h.EntitySignal(target, operation, data, 0 if signal_time is None else to_us(signal_time)))
 
     def start_new(self, name: str | Callable[..., object], input: Json = None, instance_id: str | None = None) -> str:
         """Start an orchestration; returns its id (one that no other start gets, unless given)."""
@@ -171,6 +173,7 @@ class DurableEntityContext:
         """Start an activity; its outcome comes back as operation ``on_result`` with the input
         ``{"ok", "result", "error": {"type", "message"} | None, "context", "id"}``. Returns its id."""
         named = name_of(name)
+        check_name(on_result, "the operation that takes a result")
         task_id = self._next_id()
         data = pack(input_, f"the input of activity {named}")
         self._act(
@@ -203,7 +206,7 @@ class DurableEntityContext:
 
     def reject(self, token: str, message: str, type: str = "EntityError") -> None:
         """Answer a caller that waits with an error."""
-        self._answer(token, NULL, FailureDetails(type, message))
+        self._answer(token, NULL, FailureDetails(check_name(type, "an error"), check_text(message, "a rejection")))
 
     def _answer(self, token: str, result: Raw, failure: FailureDetails | None) -> None:
         waiting = self._own_waiting()
@@ -279,8 +282,8 @@ class EntityCore:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever the author's code raises (SystemExit, too) is the outcome
-            text = "".join(traceback.format_exception(error, limit=-8))
-            record = h.OperationRecord(request.name, request.input, request.caller, failure=describe(error, text))
+            failure = describe(error, traceback_of(error))
+            record = h.OperationRecord(request.name, request.input, request.caller, failure=failure)
             return record, bool(request.caller)
         self._keep(context, encoded)
         record = h.OperationRecord(request.name, request.input, request.caller, answer, None, tuple(context._actions))

@@ -16,12 +16,19 @@ DurableError
 
 from __future__ import annotations
 
+import traceback as tracebacks
 from collections.abc import Sequence
 
 import msgspec
 
+MAX_MESSAGE_CHARACTERS = 4096
+"""Of an exception's own words; what is longer is cut, and says so."""
+MAX_TRACEBACK_CHARACTERS = 8192
+MAX_CAUSES = 8
+"""Failures behind a failure that are kept: the nearest ones, and the one at the bottom."""
 
-class FailureDetails(msgspec.Struct, frozen=True, omit_defaults=True):
+
+class FailureDetails(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Why something failed, as it is journaled.
 
     kind: name of the exception's class; bases: names of the classes it derives from, nearest first.
@@ -113,12 +120,58 @@ class EntityLockError(DurableError):
 _UNINTERESTING: Sequence[type] = (object, BaseException, Exception)
 
 
+def words_of(error: BaseException) -> str:
+    """What an exception says, in bounds and fit for the journal; an author's exception may say anything, or raise."""
+    try:
+        words = str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as second:  # noqa: BLE001 - whatever an author's __str__ raises
+        return f"({type(error).__name__} can't be put into words: its __str__ raises {type(second).__name__})"
+    return _writable(_cut(words, MAX_MESSAGE_CHARACTERS))
+
+
+def traceback_of(error: BaseException) -> str:
+    """The innermost lines of an exception's traceback, in bounds and fit for the journal."""
+    try:
+        text = "".join(tracebacks.format_exception(error, limit=-8))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as second:  # noqa: BLE001 - as in words_of: it prints what an author's exception says
+        return f"(no traceback: printing {type(error).__name__} raises {type(second).__name__})"
+    if len(text) > MAX_TRACEBACK_CHARACTERS:
+        half = MAX_TRACEBACK_CHARACTERS // 2
+        text = f"{text[:half]}\n(…)\n{text[-half:]}"
+    return _writable(text)
+
+
 def describe(error: BaseException, traceback: str = "") -> FailureDetails:
-    """The journaled form of an exception."""
-    bases = tuple(c.__name__ for c in type(error).__mro__[1:] if c not in _UNINTERESTING)
+    """The journaled form of an exception, with what caused it; bounded, however long that chain is."""
+    chain: list[FailureDetails] = []
+    seen: set[int] = set()
+    here: BaseException | None = error
+    while here is not None and id(here) not in seen:
+        seen.add(id(here))
+        bases = tuple(_writable(c.__name__) for c in type(here).__mro__[1:] if c not in _UNINTERESTING)
+        chain.append(FailureDetails(_writable(type(here).__name__), words_of(here), "", bases))
+        if isinstance(here, TaskFailedError | EntityOperationError):
+            behind: FailureDetails | None = here.details
+            while behind is not None:
+                chain.append(behind)
+                behind = behind.cause
+            break
+        here = here.__cause__
+    del chain[MAX_CAUSES:-1]
     cause: FailureDetails | None = None
-    if isinstance(error, TaskFailedError | EntityOperationError):
-        cause = error.details
-    elif error.__cause__ is not None:
-        cause = describe(error.__cause__)
-    return FailureDetails(type(error).__name__, str(error), traceback, bases, cause)
+    for link in reversed(chain[1:]):
+        cause = link if link.cause is cause else msgspec.structs.replace(link, cause=cause)
+    return msgspec.structs.replace(chain[0], traceback=traceback, cause=cause)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[:limit]} (… {len(text)} characters)"
+
+
+def _writable(text: str) -> str:
+    """Half of a surrogate pair is no Unicode, and can't be written."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()

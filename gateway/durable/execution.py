@@ -10,14 +10,14 @@ here: the generator is gone, and replay makes it again.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import traceback
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from types import GeneratorType
 from typing import TypeAlias, assert_never
 
+from gateway.clock import to_us
 from gateway.durable import history as h
 from gateway.durable.codec import Json, Raw, pack, unpack
 from gateway.durable.context import DurableOrchestrationContext
@@ -29,6 +29,7 @@ from gateway.durable.errors import (
     NotSerializableError,
     TaskFailedError,
     describe,
+    traceback_of,
 )
 from gateway.durable.external import ExternalEvents
 from gateway.durable.lines import line_of_author, line_of_wait
@@ -42,6 +43,8 @@ OrchestratorGenerator: TypeAlias = "GeneratorType[object, Json, object]"
 MAX_ACTIONS = 100_000
 MAX_STEPS_WITHOUT_WAITING = 100_000
 MAX_RESTARTS_WITHOUT_WAITING = 1_000
+MAX_DUE_US = to_us(datetime.max)
+"""The last moment that a calendar holds."""
 
 
 class _Attempt:
@@ -91,7 +94,8 @@ class Execution:
         self.continue_input: Raw | None = None
         self.keep_events = True
         self._actions_at_continue = 0
-        self._external = ExternalEvents()
+        self.token = object()
+        self._external = ExternalEvents(self.token)
         self._function = function
         self._generator: OrchestratorGenerator | None = None
         self._waiting: Task | None = None
@@ -120,8 +124,8 @@ class Execution:
         self.history.append((self.now_us, event))
         try:
             self._take(event)
-        except (DurableError, ValueError) as error:
-            # What the engine does in the code's name (a retry, its timer) can reach a limit, too.
+        except (DurableError, ValueError, RecursionError) as error:
+            # What the engine does in the code's name (a retry, its timer, reading a result) can reach a limit, too.
             self.close()
             self._end_failed(error)
         if not isinstance(event, h.ExecutionTerminated):
@@ -159,8 +163,12 @@ class Execution:
         generator, self._generator = self._generator, None
         if generator is not None:
             self.replaying = True
-            with contextlib.suppress(Exception):
+            try:
                 generator.close()
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 - SystemExit in a finally, a generator that won't be closed
+                return
 
     # What the code asks for (called by the context)
 
@@ -195,7 +203,7 @@ class Execution:
         schedule(id, attempt, operation_id) notes the action of one attempt.
         """
         task_id = self.new_id()
-        task = Task(task_id, name)
+        task = Task(task_id, name, self.token)
         operation_id = f"{self.instance}:{task_id}"
         schedule(task_id, 1, operation_id)
         self.add_task(task)
@@ -210,8 +218,14 @@ class Execution:
         return task
 
     def timer(self, due_us: int) -> TimerTask:
-        """Set a timer."""
-        task = TimerTask(self.new_id(), due_us, self._cancel_timer)
+        """Set a timer.
+
+        Errors: LimitExceededError.
+        """
+        if due_us > MAX_DUE_US:
+            raise LimitExceededError("a timer can't be due after the year 9999")
+        due_us = max(due_us, 0)
+        task = TimerTask(self.new_id(), due_us, self._cancel_timer, self.token)
         self.act(h.TimerCreated(task.id, due_us))
         self.add_task(task)
         return task
@@ -223,9 +237,15 @@ class Execution:
 
     def wait_for_event(self, name: str, timeout_us: int | None, default: Json | Raise) -> EventTask:
         """Wait for an external event: the oldest buffered one, or the next that comes."""
+        if self.continue_input is not None:
+            return EventTask(0, name, self.token)  # decided too late: the event is for the next execution
         task = self._external.wait(name)
         if timeout_us is not None and not task.is_completed:
-            self._external.limit(task, self.timer(self.now_us + timeout_us), default)
+            try:
+                self._external.limit(task, self.timer(self.now_us + timeout_us), default)
+            except LimitExceededError:
+                self._external.forget(task)
+                raise
         return task
 
     def lock(self, targets: tuple[str, ...]) -> Task:
@@ -235,7 +255,7 @@ class Execution:
         """
         if self._lock is not None:
             raise EntityLockError("critical sections can't be nested: lock all that is needed at once")
-        task = Task(self.new_id(), f"the lock of {', '.join(targets)}")
+        task = Task(self.new_id(), f"the lock of {', '.join(targets)}", self.token)
         self._lock = _Lock(task.id, targets)
         self.act(h.EntityLockRequested(task.id, targets))
         self.add_task(task)
@@ -376,12 +396,13 @@ class Execution:
             if self.continue_input is not None:
                 self.close()
                 self._end_completed(None)
-            elif isinstance(yielded, Task):
+            elif isinstance(yielded, Task) and yielded.owner is self.token:
                 self._waiting = yielded
             else:
                 frame = generator.gi_frame
                 where = f"{generator.gi_code.co_filename}:{frame.f_lineno if frame is not None else 0}"
-                message = f"an orchestrator may yield tasks only, not {type(yielded).__name__} (at {where})"
+                what = "a task of another orchestration" if isinstance(yielded, Task) else type(yielded).__name__
+                message = f"an orchestrator may yield tasks only, and its own, not {what} (at {where})"
                 self.close()
                 self._end_failed(TypeError(message))
 
@@ -406,8 +427,7 @@ class Execution:
         return self._external.count < len(self.started.carried)
 
     def _end_failed(self, error: BaseException) -> None:
-        text = "".join(traceback.format_exception(error, limit=-8))
-        self.fail(describe(error, text))
+        self.fail(describe(error, traceback_of(error)))
 
     def fail(self, details: FailureDetails) -> None:
         """The orchestration ends as failed."""

@@ -21,8 +21,9 @@ MAX_BUFFERED_EVENTS = 10_000
 class ExternalEvents:
     """Brings events and waits together. count: events that are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: object = None) -> None:
         self.count = 0
+        self._owner = owner
         self._kept: dict[str, deque[h.EventRaised]] = {}
         self._waits: dict[str, deque[EventTask]] = {}
         self._timed: dict[int, tuple[EventTask, Json | Raise]] = {}
@@ -39,7 +40,7 @@ class ExternalEvents:
     def wait(self, name: str) -> EventTask:
         """A wait: for the oldest event that is kept, or for the next that comes."""
         key = name.lower()
-        task = EventTask(0, name)
+        task = EventTask(0, name, self._owner)
         kept = self._kept.get(key)
         if not kept:
             self._waits.setdefault(key, deque()).append(task)
@@ -62,7 +63,7 @@ class ExternalEvents:
             self.keep(event)
             return
         task = waits[0]
-        self._forget(task)
+        self.forget(task)
         if task.timer is not None and not task.timer.is_completed:
             task.timer.cancel()
         _answer(task, event)
@@ -77,14 +78,15 @@ class ExternalEvents:
         if timed is None:
             return
         task, default = timed
-        self._forget(task)
+        self.forget(task)
         task.timed_out = True
         if default is Raise.RAISE:
             task.fail(TimeoutError(f"the event {task.name!r} did not come in time"))
         else:
             task.succeed(default)
 
-    def _forget(self, task: EventTask) -> None:
+    def forget(self, task: EventTask) -> None:
+        """This wait takes nothing any more."""
         waits = self._waits[task.name.lower()]
         waits.remove(task)
         if not waits:

@@ -6,6 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 MAX_ID_CHARACTERS = 256
+MAX_NAME_CHARACTERS = 256
+"""Of the name of an event, an operation or a function."""
+MAX_TEXT_CHARACTERS = 16 * 1024
+"""Of a reason, and of who gave it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +21,12 @@ class EntityId:
     _text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not isinstance(self.key, str):
+            raise TypeError(f"an entity's name and key must be text, not {self.name!r} and {self.key!r}")
         if not self.name or "@" in self.name:
             raise ValueError(f"an entity's name must not be empty nor hold '@': {self.name!r}")
+        if not (self.name.isprintable() and self.key.isprintable()):
+            raise ValueError(f"an entity's name and key must be printable: {self.name!r}, {self.key!r}")
         if not self.key or len(self.name) + len(self.key) + 2 > MAX_ID_CHARACTERS:
             raise ValueError(f"an entity's key must not be empty, its id at most {MAX_ID_CHARACTERS} characters")
         object.__setattr__(self, "name", self.name.lower())
@@ -44,6 +52,8 @@ def check_instance_id(instance: str) -> str:
 
     Errors: ValueError.
     """
+    if not isinstance(instance, str):
+        raise TypeError(f"an instance id must be text, not {type(instance).__name__}")
     if not 1 <= len(instance) <= MAX_ID_CHARACTERS:
         raise ValueError(f"an instance id has 1 to {MAX_ID_CHARACTERS} characters, not {len(instance)}")
     if instance.startswith("@"):
@@ -53,10 +63,50 @@ def check_instance_id(instance: str) -> str:
     return instance
 
 
+def entity_text(entity_id: EntityId | str) -> str:
+    """``@name@key`` of an entity, which may be given as such a text.
+
+    Errors: ValueError, TypeError.
+    """
+    if isinstance(entity_id, EntityId):
+        return str(entity_id)
+    if not isinstance(entity_id, str):
+        raise TypeError(f"an entity is named by an EntityId, not {type(entity_id).__name__}")
+    return str(EntityId.parse(entity_id))
+
+
+def check_name(name: str, what: str) -> str:
+    """The name itself, if ``what`` (an event, an operation …) may be called so: it is journaled as it stands.
+
+    Errors: ValueError, TypeError.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of {what} must be text, not {type(name).__name__}")
+    if not 1 <= len(name) <= MAX_NAME_CHARACTERS:
+        raise ValueError(f"the name of {what} has 1 to {MAX_NAME_CHARACTERS} characters, not {len(name)}")
+    if not name.isprintable():
+        raise ValueError(f"the name of {what} must be printable: {name!r}")
+    return name
+
+
+def check_text(text: str, what: str) -> str:
+    """The text itself, if it can be journaled; it may be empty, and have several lines.
+
+    Errors: ValueError, TypeError.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{what} must be text, not {type(text).__name__}")
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise ValueError(f"{what} has {len(text)} characters; the limit is {MAX_TEXT_CHARACTERS}")
+    if not text.isascii():
+        text.encode()  # half of a surrogate pair is no Unicode: UnicodeEncodeError, a ValueError, says where it is
+    return text
+
+
 def name_of(named: str | Callable[..., object]) -> str:
     """The registered name of a function, or the name itself."""
     if isinstance(named, str):
-        return named
+        return check_name(named, "a function")
     name = getattr(named, "durable_name", None) or getattr(named, "__name__", None)
     if not isinstance(name, str):
         raise TypeError(f"expected a function or its name, not {named!r}")

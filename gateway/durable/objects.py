@@ -18,7 +18,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.durable.errors import NotSerializableError
+from gateway.durable.errors import NotSerializableError, words_of
 
 CLASS, MODULE, DATA = "__class__", "__module__", "__data__"
 _FORM = frozenset((CLASS, MODULE, DATA))
@@ -114,7 +114,7 @@ def _object(form: dict[str, Json], what: str) -> object:
         raise
     except BaseException as error:  # whatever the author's code raises (SystemExit, too): the value can't be had
         raise NotSerializableError(
-            f"{what}: {module}.{name}.from_json raised {type(error).__name__}: {error}"
+            f"{what}: {module}.{name}.from_json raised {type(error).__name__}: {words_of(error)}"
         ) from error
 
 

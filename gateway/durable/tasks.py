@@ -31,13 +31,14 @@ RAISE: Final = Raise.RAISE
 
 
 class Task:
-    """Something that an orchestrator can ``yield`` to wait for."""
+    """Something that an orchestrator can ``yield`` to wait for. owner: a mark of the execution that made it."""
 
-    __slots__ = ("_parents", "_value", "id", "name", "state")
+    __slots__ = ("_parents", "_value", "id", "name", "owner", "state")
 
-    def __init__(self, task_id: int, name: str = "") -> None:
+    def __init__(self, task_id: int, name: str = "", owner: object = None) -> None:
         self.id = task_id
         self.name = name
+        self.owner = owner
         self.state = TaskState.RUNNING
         self._value: Json = None
         self._parents: list[Composite] = []
@@ -91,8 +92,8 @@ class TimerTask(Task):
 
     __slots__ = ("_cancel", "cancelled", "due_us")
 
-    def __init__(self, task_id: int, due_us: int, cancel: Callable[[TimerTask], None]) -> None:
-        super().__init__(task_id, "timer")
+    def __init__(self, task_id: int, due_us: int, cancel: Callable[[TimerTask], None], owner: object = None) -> None:
+        super().__init__(task_id, "timer", owner)
         self.due_us = due_us
         self.cancelled = False
         self._cancel = cancel
@@ -117,20 +118,30 @@ class EventTask(Task):
 
     __slots__ = ("timed_out", "timer")
 
-    def __init__(self, task_id: int, name: str) -> None:
-        super().__init__(task_id, name)
+    def __init__(self, task_id: int, name: str, owner: object = None) -> None:
+        super().__init__(task_id, name, owner)
         self.timed_out = False
         self.timer: TimerTask | None = None
 
 
 class Composite(Task):
-    """A task made of tasks."""
+    """A task made of tasks of its own execution.
+
+    Errors: TypeError for anything else.
+    """
 
     __slots__ = ("children",)
 
-    def __init__(self, children: Sequence[Task]) -> None:
-        super().__init__(0)
+    def __init__(self, children: Sequence[Task], owner: object = None) -> None:
+        super().__init__(0, "", owner)
+        if isinstance(children, Task):
+            raise TypeError("task_all and task_any take a list of tasks, not a single one")
         self.children = list(children)
+        for child in self.children:
+            if not isinstance(child, Task):
+                raise TypeError(f"task_all and task_any take tasks only, not {type(child).__name__}")
+            if child.owner is not owner:
+                raise TypeError(f"the task {child.name!r} belongs to another orchestration")
 
     def start(self) -> None:
         """Look at the children, some of which may have completed already."""
@@ -146,8 +157,8 @@ class AllTask(Composite):
 
     __slots__ = ("_failure", "_open")
 
-    def __init__(self, children: Sequence[Task]) -> None:
-        super().__init__(children)
+    def __init__(self, children: Sequence[Task], owner: object = None) -> None:
+        super().__init__(children, owner)
         self._open = len(self.children)
         self._failure: BaseException | None = None
         if not self.children:
@@ -172,10 +183,10 @@ class AnyTask(Composite):
 
     __slots__ = ()
 
-    def __init__(self, children: Sequence[Task]) -> None:
-        if not children:
+    def __init__(self, children: Sequence[Task], owner: object = None) -> None:
+        super().__init__(children, owner)
+        if not self.children:
             raise ValueError("task_any needs at least one task")
-        super().__init__(children)
         self.start()
 
     def child_completed(self, child: Task) -> None:
