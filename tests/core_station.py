@@ -30,11 +30,11 @@ from config.models import (
 )
 from gateway.clock import ManualClock
 from gateway.durable import Engine, NotFoundError, Registry
+from gateway.durable.testing import MemoryStore
 from gateway.shedding.application import register
 from gateway.shedding.field import Field
 from gateway.shedding.gate import OutputGate
 from protocols.base import BreakerReading, CommandOutcome, LinkState, LinkStatus, Outcome, Position, Quality, Reading
-from tests.memory_store import MemoryStore
 
 
 @dataclass

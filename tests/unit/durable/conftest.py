@@ -9,7 +9,7 @@ import pytest
 
 from gateway.clock import SystemClock
 from gateway.durable import Engine, Registry
-from tests.memory_store import MemoryStore
+from gateway.durable.testing import MemoryStore
 
 START_US = 1_768_377_600_000_000
 

@@ -18,8 +18,8 @@ from gateway.durable.entity import OperationRequest
 from gateway.durable.instances import Orchestration, OrchestrationRuntimeStatus
 from gateway.durable.mailbox import encode_content
 from gateway.durable.store import ActivityRow, Batch, MessageRow
+from gateway.durable.testing import MemoryStore
 from journal import Journal
-from tests.memory_store import MemoryStore
 
 DEVICE = EntityId("device", "d1")
 

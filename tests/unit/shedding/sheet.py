@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.durable.testing import Playbook
+from gateway.durable.testing.words import START_US, activity, done, entity_call, event, later, output, status, timer
 from gateway.shedding.protocol import LoadSheddingProtocol
-from tests.playbook import (
-    START_US,
-    Playbook,
-    activity,
-    done,
-    entity_call,
-    event,
-    later,
-    output,
-    status,
-    timer,
-)
 
 STATION = "@substation@Northgate"
 SETTINGS = {

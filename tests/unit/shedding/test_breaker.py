@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.shedding.breaker import TABLE, transition
-from gateway.shedding.breaker_events import Event, classify
-from gateway.shedding.breaker_model import MESSAGES, Breaker, Ended, Observation, Phase, Result, Rules
-from gateway.shedding.entities import breaker_entity
-from protocols.base import Position, Quality
-from tests.playbook import (
+from gateway.durable.testing import EntityBook
+from gateway.durable.testing.words import (
     START_US,
-    EntityBook,
     activity,
     answer,
     breaks,
@@ -23,6 +18,11 @@ from tests.playbook import (
     signal,
     state,
 )
+from gateway.shedding.breaker import TABLE, transition
+from gateway.shedding.breaker_events import Event, classify
+from gateway.shedding.breaker_model import MESSAGES, Breaker, Ended, Observation, Phase, Result, Rules
+from gateway.shedding.entities import breaker_entity
+from protocols.base import Position, Quality
 
 ORDINARY = Rules(critical=False, sheddable=True, max_operations_per_hour=6, command_deadline_us=120_000_000)
 HOSPITAL = Rules(critical=True, sheddable=False, max_operations_per_hour=6, command_deadline_us=120_000_000)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.durable.testing import EntityBook
+from gateway.durable.testing.words import activity, answer, breaks, call, ends, error, later, nothing, signal, state
 from gateway.shedding.breaker_model import Breaker, Rules
 from gateway.shedding.entities import breaker_entity
-from tests.playbook import EntityBook, activity, answer, breaks, call, ends, error, later, nothing, signal, state
 
 ORDINARY = Rules(critical=False, sheddable=True, max_operations_per_hour=6, command_deadline_us=120_000_000)
 HOSPITAL = Rules(critical=True, sheddable=False, max_operations_per_hour=6, command_deadline_us=120_000_000)

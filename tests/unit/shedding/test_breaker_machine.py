@@ -20,9 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.durable import history as h
 from gateway.durable.codec import unpack
+from gateway.durable.testing import EntityBook
+from gateway.durable.testing.words import breaks, call, ends, later, signal
 from gateway.shedding.breaker_model import Breaker, Phase, Rules
 from gateway.shedding.entities import breaker_entity
-from tests.playbook import EntityBook, breaks, call, ends, later, signal
 
 RULES = Rules(critical=False, sheddable=True, max_operations_per_hour=4, command_deadline_us=120_000_000)
 

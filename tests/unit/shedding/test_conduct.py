@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from tests.playbook import (
-    activity,
-    cancelled_timer,
-    entity_signal,
-    event,
-    fails,
-    later,
-    status,
-    timer,
-)
+from gateway.durable.testing.words import activity, cancelled_timer, entity_signal, event, fails, later, status, timer
 
 from .sheet import (
     STATION,

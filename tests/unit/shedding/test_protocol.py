@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.shedding.procedure import ROUNDS_PER_HISTORY
-from gateway.shedding.protocol import LoadSheddingProtocol
-from tests.playbook import (
-    Playbook,
+from gateway.durable.testing import Playbook
+from gateway.durable.testing.words import (
     activity,
     continues_as_new,
     done,
@@ -17,6 +15,8 @@ from tests.playbook import (
     status,
     timer,
 )
+from gateway.shedding.procedure import ROUNDS_PER_HISTORY
+from gateway.shedding.protocol import LoadSheddingProtocol
 
 from .sheet import (
     SETTINGS,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from gateway.durable.testing import Playbook
+from gateway.durable.testing.words import activity, done, entity_call, later, status, timer
 from gateway.shedding.protocol import LoadSheddingProtocol
-from tests.playbook import Playbook, activity, done, entity_call, later, status, timer
 
 from .sheet import (
     SETTINGS,

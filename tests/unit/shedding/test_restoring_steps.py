@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from tests.playbook import (
-    Playbook,
-    activity,
-    later,
-    status,
-    timer,
-)
+from gateway.durable.testing import Playbook
+from gateway.durable.testing.words import activity, later, status, timer
 
 from .sheet import (
     finish,

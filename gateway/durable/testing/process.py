@@ -1,0 +1,139 @@
+"""One process of a test: the real engine on a store in memory, and when it has come to rest.
+
+At rest means: all that was decided is on disk, nothing is read or written, and no activity works in real time. From then on
+only a timer, a client or an activity that waits for the clock can set it going. That is waited for by what the engine
+itself reports, never by sleeping a little.
+
+What must stay true: ``rest`` returns when nothing moves any more, or fails; it never hangs. A crash here: ``kill``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from gateway.durable.activities import decode_pending
+from gateway.durable.client import DurableOrchestrationClient
+from gateway.durable.engine import Engine
+from gateway.durable.errors import EngineStoppedError
+from gateway.durable.testing.clock import VirtualClock
+from gateway.durable.testing.errors import Stalled
+from gateway.durable.testing.store import MemoryStore
+from gateway.durable.testing.stubs import BenchRegistry
+
+T = TypeVar("T")
+
+
+class WatchedEngine(Engine):
+    """The engine, told apart whether what a test told it is on disk.
+
+    teller: the task whose words are watched. told_in: number of the batch that holds them, None while they are in none.
+    """
+
+    teller: asyncio.Task[object] | None = None
+    told_in: int | None = None
+
+    def on_disk(self) -> asyncio.Future[None]:
+        """See Engine."""
+        if self.teller is not None and asyncio.current_task() is self.teller:
+            self.told_in = self.ledger.outbox.number
+        return super().on_disk()
+
+    @property
+    def told(self) -> bool:
+        """True when the batch with the words had been given to the disk before it failed."""
+        return self.told_in is not None and self.told_in < self.ledger.outbox.number
+
+
+class Process:
+    """From one start of the engine to its end. patience_s: real seconds that it may take to come to rest."""
+
+    def __init__(self, store: MemoryStore, registry: BenchRegistry, clock: VirtualClock, patience_s: float) -> None:
+        self.store = store
+        self.registry = registry
+        self.clock = clock
+        self.engine = WatchedEngine(store, registry, clock)
+        self._patience_s = patience_s
+
+    async def begin(self) -> None:
+        """Recover and run. Activities whose results are missing are repeated."""
+        pending = [decode_pending(row.payload) for row in self.store.pending_activities.values()]
+        self.registry.repeat((activity.operation_id, activity.attempt) for activity in pending)
+        await self.engine.recover()
+        self.engine.start()
+
+    async def kill(self) -> None:
+        """The power fails: nothing more reaches the disk, nobody is answered, what runs is cut off."""
+        self.store.lose_power_after(0)
+        self.store.let_go()
+        await self.engine.stop(0.0)
+
+    async def end(self) -> None:
+        """Stop for good; what still waits is given up."""
+        self.store.let_go()
+        await self.engine.stop(0.0)
+
+    @property
+    def power_lost(self) -> bool:
+        """True once the store has lost its power, as the test had asked for."""
+        return self.store.power_lost
+
+    @property
+    def at_rest(self) -> bool:
+        """True when nothing moves but by the clock, a client, or what an activity that waits for the clock does then."""
+        engine = self.engine
+        following = engine.timers.next_due()
+        due = following is not None and following[0] <= self.clock.now_us()
+        return engine.idle and not due and engine.activities.running <= self.registry.asleep
+
+    async def rest(self) -> None:
+        """Return at rest, or once the power is lost.
+
+        Errors: Stalled when it takes too long in real time; EngineStoppedError when the engine has failed.
+        """
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._rest()
+        except TimeoutError:
+            raise Stalled(f"not at rest after {self._patience_s} real seconds; {self._moving()}") from None
+
+    async def _rest(self) -> None:
+        changed = self.registry.changed
+        while not self.power_lost:
+            changed.clear()
+            try:
+                await self.engine.on_disk()
+            except EngineStoppedError as error:
+                if self.power_lost:
+                    return
+                raise error from self.engine.failure
+            if self.registry.unexpected is not None:
+                raise self.registry.unexpected
+            if self.at_rest:
+                return
+            if self.registry.working and self.engine.idle:
+                await changed.wait()
+            else:
+                await asyncio.sleep(0)
+
+    def _moving(self) -> str:
+        if self.registry.working:
+            names = ", ".join(sorted({call.name for call in self.registry.calls}))
+            return f"{self.registry.working} of the activities called ({names}) work on: the clock stands while they do"
+        return "the store is held" if self.engine.activities.running == 0 else "activities wait for a place"
+
+    async def tell(self, act: Callable[[DurableOrchestrationClient], Awaitable[T]]) -> tuple[bool, T | None]:
+        """Let a client act: whether that is on disk, and what it got (None when the power was lost before the answer).
+
+        Errors: those of the client.
+        """
+        self.engine.teller, self.engine.told_in = asyncio.current_task(), None
+        try:
+            return True, await act(self.engine.client)
+        except EngineStoppedError:
+            if not self.power_lost:
+                raise
+            return self.engine.told, None
+        finally:
+            self.engine.teller = None
