@@ -10,7 +10,7 @@ import pytest
 
 from gateway.durable import EntityId, OrchestrationRuntimeStatus, TaskFailedError
 from gateway.durable.instances import EntityInstance
-from tests.memory_store import MemoryStore
+from gateway.durable.testing import MemoryStore
 
 A, B, C = (EntityId("account", name) for name in "abc")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.durable import GoneError, LimitExceededError, OrchestrationRuntimeStatus, mailbox
-from tests.memory_store import MemoryStore
+from gateway.durable.testing import MemoryStore
 
 Status = OrchestrationRuntimeStatus
 
