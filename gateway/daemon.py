@@ -159,7 +159,7 @@ class Daemon:
         parts.engine.start()
         try:
             record(parts.engine, "started", version=__version__, config_sha256=self.site.sha256, site=self.site.name)
-            desk = Desk(parts.engine, parts.field, parts.watch, parts.clock, self._health())
+            desk = Desk(parts.engine, parts.field, parts.watch, parts.clock, self._health(), parts.journal)
             gateway = self.site.gateway
             async with ControlServer(gateway.socket, gateway.socket_mode, handlers(desk)):
                 await parts.driver.start(parts.observer)

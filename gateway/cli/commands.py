@@ -5,13 +5,14 @@ carries ``actor``, the name that a person gave; the daemon knows the user of the
 
     status                                                     instances.list  [status name prefix limit after]
     instances.show  instance [history]                         instances.start name [input instance] actor
+    instances.timeline instance [exact]                        instances.export instance
     instances.raise instance event [data] actor                instances.terminate instance reason actor
     timers          [limit]                                    breakers.list [position tier outcome prefix limit after]
     breakers.show   feeder                                     breakers.open | close | block | unblock
     override        decision reason [instance feeder                            feeder reason wait_s [force] actor
                     expires_s] actor                           mode mode reason actor
     release         reason actor                               report
-    audit.verify
+    audit.verify                                               why             feeder
 
 What must stay true: an operation that acts is never asked twice, and when its answer is lost the person is told that
 the outcome is unknown. Nothing here touches the field or the journal: the daemon does.
@@ -104,6 +105,8 @@ def _instances_list(options: argparse.Namespace) -> Request:
 
 
 def _instances_show(options: argparse.Namespace) -> Request:
+    if options.timeline:
+        return _question("instances.timeline", {"instance": options.instance, "exact": options.json})
     return _question("instances.show", {"instance": options.instance, "history": options.history})
 
 
@@ -138,6 +141,10 @@ def _breakers_act(options: argparse.Namespace) -> Request:
     if getattr(options, "force", False):
         args["force"] = True
     return _action(options, f"breakers.{options.command2}", args, options.wait)
+
+
+def _why(options: argparse.Namespace) -> Request:
+    return _question("why", {"feeder": options.feeder})
 
 
 def _override(options: argparse.Namespace) -> Request:
@@ -181,6 +188,7 @@ BUILDERS: dict[str, Callable[[argparse.Namespace], Request]] = {
     "breakers close": _breakers_act,
     "breakers block": _breakers_act,
     "breakers unblock": _breakers_act,
+    "why": _why,
     "override": _override,
     "mode": _mode,
     "release": _release,

@@ -93,6 +93,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_instances(commands.add_parser("instances", help="runs of procedures: list, show, start, raise, terminate"))
     _add_breakers(commands.add_parser("breakers", help="breakers: list, show, open, close, block, unblock"))
 
+    why = commands.add_parser(
+        "why", parents=ask, help="why a breaker was opened or closed: by whom, on which measurement"
+    )
+    why.add_argument("feeder", metavar="FEEDER")
     override = commands.add_parser("override", parents=act, help="an operator's decision on the procedure that runs")
     override.add_argument(
         "decision",
@@ -150,9 +154,11 @@ def _add_instances(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--name", help="only of this orchestrator")
     listing.add_argument("--prefix", help="only ids that begin so")
     _add_page(listing, "instance")
-    show = commands.add_parser("show", parents=ask, help="one instance, with --history all that happened to it")
+    show = commands.add_parser("show", parents=ask, help="one instance; --timeline tells its story")
     show.add_argument("instance", metavar="ID")
-    show.add_argument("--history", action="store_true", help="also every event since its start")
+    more = show.add_mutually_exclusive_group()
+    more.add_argument("--history", action="store_true", help="also every event since its start")
+    more.add_argument("--timeline", action="store_true", help="its story: each step, how long it took, what came of it")
     start = commands.add_parser("start", parents=act, help="start a procedure by the name of its orchestrator")
     start.add_argument("name", metavar="NAME", help="the orchestrator")
     start.add_argument("--input", metavar="JSON", help="its input; @FILE reads it from a file")

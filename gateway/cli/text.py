@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from gateway.cli.fields import MISSING, Fields, count, duration, moment, moment_us, plain, table, with_short_times
 from gateway.cli.status import Paint, status_lines
+from gateway.cli.timeline import timeline_lines
+from gateway.cli.why import why_lines
 from gateway.control_client import JsonValue
 
 _CELL_WIDTH = 60
@@ -49,6 +51,8 @@ def _sentence(custom_status: JsonValue) -> str:
 
 
 def _instance(result: Fields) -> list[str]:
+    if isinstance(result.raw("rows"), list):
+        return timeline_lines(result)
     lines = []
     for key in ("instance", "name", "status", "created", "updated"):
         lines.append(f"{key:<15}{moment(result.text(key))}")
@@ -198,6 +202,7 @@ _WRITERS: dict[str, Callable[[Fields], list[str]]] = {
     "breakers close": _operated,
     "breakers block": _blocked,
     "breakers unblock": _blocked,
+    "why": why_lines,
     "override": _override,
     "mode": _detail,
     "release": _detail,

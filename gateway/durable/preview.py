@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+from gateway.clock import iso
 from gateway.durable.codec import NULL, Json, Raw, unpack
 
 FEW = 4
 """Entries of an object or list that are told one by one; of more, the rest is counted."""
+
+
+_FIRST_MOMENT_US = 10**14
+"""A whole number of µs from here on is a moment (of 1973 or later), not a length of time."""
+_NOTHING: tuple[Json, ...] = (None, "", [], {})
 
 
 def preview(value: Json, width: int = 60) -> str:
@@ -26,15 +32,15 @@ def preview_raw(raw: Raw, width: int = 60) -> str:
 
 
 def _words(value: Json, nested: bool) -> str:
+    if value in _NOTHING:
+        return ""
     match value:
-        case None | "" | {} | []:
-            return ""
         case dict():
             return _object(value, nested)
         case list():
             return _list(value, nested)
         case float():
-            return f"{value:.6g}"
+            return f"{value:.2f}".rstrip("0").rstrip(".")
         case str():
             return " ".join(value.split())
         case _:
@@ -42,14 +48,20 @@ def _words(value: Json, nested: bool) -> str:
 
 
 def _object(value: dict[str, Json], nested: bool) -> str:
-    told = {key: one for key, one in value.items() if one not in (None, "", [], {})}
+    told = {key: one for key, one in value.items() if one not in _NOTHING}
     kinds = Counter(one for one in told.values() if isinstance(one, str))
     if len(told) > FEW and sum(kinds.values()) == len(told) and len(kinds) <= FEW:
         return ", ".join(f"{number} {word}" for word, number in kinds.most_common())
     if nested and len(told) > 2:
         return f"({len(told)} values)"
-    text = ", ".join(f"{key} {_words(one, nested=True)}" for key, one in told.items())
+    text = ", ".join(_pair(key, one) for key, one in told.items())
     return f"({text})" if nested and text else text
+
+
+def _pair(key: str, value: Json) -> str:
+    if key.endswith("_us") and isinstance(value, int) and value >= _FIRST_MOMENT_US:
+        return f"{key.removesuffix('_us')} {iso(value)}"
+    return f"{key} {_words(value, nested=True)}"
 
 
 def _list(value: list[Json], nested: bool) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from gateway.control import Handler
 from gateway.durable.codec import Json
-from gateway.operations import breakers, instances, station
+from gateway.operations import breakers, instances, station, stories
 from gateway.operations.arguments import Arguments
 from gateway.operations.desk import Desk, Health, Operation, committed_station, handler
 from gateway.operations.status import status, timers
@@ -36,6 +36,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "timers": timers,
     "instances.list": instances.show_list,
     "instances.show": instances.show_one,
+    "instances.timeline": stories.show_timeline,
     "instances.export": instances.export,
     "instances.start": instances.start,
     "instances.raise": instances.raise_event,
@@ -46,6 +47,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "breakers.close": breakers.switch("close"),
     "breakers.block": breakers.note("block"),
     "breakers.unblock": breakers.note("unblock"),
+    "why": stories.why,
     "override": station.override,
     "mode": station.set_mode,
     "release": station.release,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
@@ -68,6 +69,22 @@ class Health:
     warnings: Callable[[], list[str]]
 
 
+Record = tuple[int, str, str, int, bytes]
+"""seq, instance, kind, time_us, payload"""
+
+
+class Log(Protocol):
+    """The journal's records, read only."""
+
+    async def records(
+        self, after_seq: int, limit: int = 1_000, *, instance: str | None = None, kinds: Sequence[str] | None = None
+    ) -> Sequence[Record]:
+        """Records after a sequence number, oldest first; fewer than limit means that the end was reached."""
+
+    async def latest(self, instance: str, limit: int = 1_000, *, before_seq: int | None = None) -> Sequence[Record]:
+        """The last records of one instance, newest first; before_seq: those before this record of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
     """The running gateway, as operations see it."""
@@ -77,6 +94,7 @@ class Desk:
     watch: Watch
     clock: SystemClock
     health: Health
+    log: Log
 
     def station(self) -> Substation:
         """The committed state of the substation."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -57,6 +57,33 @@ def health() -> Health:
     )
 
 
+class MemoryLog:
+    """The records of a store in memory, as the journal gives them."""
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+
+    async def records(
+        self, after_seq: int, limit: int = 1_000, *, instance: str | None = None, kinds: Sequence[str] | None = None
+    ) -> list[Any]:
+        """See Log."""
+        found = [
+            one
+            for one in self._station.store.records
+            if one.seq > after_seq and instance in (None, one.instance) and (kinds is None or one.kind in kinds)
+        ]
+        return found[:limit]
+
+    async def latest(self, instance: str, limit: int = 1_000, *, before_seq: int | None = None) -> list[Any]:
+        """See Log."""
+        found = [
+            one
+            for one in reversed(self._station.store.records)
+            if one.instance == instance and (before_seq is None or one.seq < before_seq)
+        ]
+        return found[:limit]
+
+
 @pytest.fixture
 def ask(station: Station, health: Health) -> Ask:
     """Ask for an operation, as user scada."""
@@ -66,7 +93,7 @@ def ask(station: Station, health: Health) -> Ask:
         committed=breakers.get, load=zone, picture=SimpleNamespace(counts={"closed": 6}, shed_kw=0.0)
     )
     clock: Any = SimpleNamespace(rate=1.0, wall_step_s=float)
-    offered = handlers(Desk(station.engine, station.field, watch, clock, health))
+    offered = handlers(Desk(station.engine, station.field, watch, clock, health, MemoryLog(station)))
 
     async def asked(op: str, **args: Any) -> Any:
         return await offered[op]({**args, "_peer": {"user": "scada"}})
