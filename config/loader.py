@@ -31,11 +31,13 @@ GATEWAY_DEFAULTS: Mapping[str, object] = {
     "log_format": "json",
     "max_turns_pending": 10_000,
     "programs": (),
+    "http_hosts": (),
 }
 FILE_DEFAULTS = {"devices": "devices.csv", "feeders": "feeders.csv", "measurements": "measurements.csv"}
 # sun_path of Linux holds 108 bytes with the NUL at its end.
 LONGEST_SOCKET_PATH = 107
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_HOST_AND_PORT = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?:([0-9]{1,5})", re.ASCII)
 MOST_TIERS = 1000
 
 
@@ -116,11 +118,13 @@ class _Loader:
             shorter = f'socket = "/run/gridlatch/..." with at most {LONGEST_SOCKET_PATH} bytes'
             self.problems.add(self.document.file, self.document.line("gateway", "socket"), what, shorter)
         programs = self._programs(values["programs"])
+        hosts = self._http_hosts(values["http_hosts"])
         if len(self.problems.found) > before:
             return None
         return build(
             Gateway,
-            {**values, "state_dir": state_dir, "socket": socket, "programs": programs} | {"simulated_clock": clock},
+            {**values, "state_dir": state_dir, "socket": socket, "programs": programs}
+            | {"http_hosts": hosts, "simulated_clock": clock},
         )
 
     def _simulated_clock(self) -> SimulatedClock | None:
@@ -147,6 +151,16 @@ class _Loader:
             else:
                 programs.append(program)
         return tuple(programs)
+
+    def _http_hosts(self, given: object) -> tuple[str, ...]:
+        hosts = tuple(host.lower() for host in given) if isinstance(given, tuple) else ()
+        for host in hosts:
+            found = _HOST_AND_PORT.fullmatch(host)
+            if found is None or not 1 <= int(found[1]) <= 65535:
+                line = self.document.line("gateway", "http_hosts")
+                what = f"http_hosts: {host[:60]!r} is no host with its port"
+                self.problems.add(self.document.file, line, what, '"scada.example:443" or "10.0.0.7:8080"')
+        return hosts
 
     def _tiers(self) -> None:
         document, problems, draft = self.document, self.problems, self.draft

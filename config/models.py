@@ -214,7 +214,8 @@ class SimulatedClock:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The daemon's own settings. Paths are absolute. require_time_sync: start procedures only with a synced clock."""
+    """The daemon's own settings. Paths are absolute. require_time_sync: start procedures only with a synced clock.
+    http_hosts: whom orchestrations may call by ``call_http``, as ``host:port``, lower case."""
 
     state_dir: Path
     socket: Path
@@ -225,6 +226,7 @@ class Gateway:
     max_turns_pending: int
     simulated_clock: SimulatedClock | None
     programs: tuple[str, ...]
+    http_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

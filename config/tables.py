@@ -2,7 +2,8 @@
 
     [site] name
     [gateway] state_dir = "state", socket = "state/gridlatch.sock", socket_mode = "0660", require_time_sync = true,
-        log_level = "info", log_format = "json", max_turns_pending = 10000, programs = []
+        log_level = "info", log_format = "json", max_turns_pending = 10000, programs = [],
+        http_hosts = []
     [gateway.simulated_clock] rate, origin, wall_origin           left out: engine time is wall time
     [transformer] name, capacity_kw, load, ambient (optional), bad_measurement = "stop" or "hold"
     [trigger] [shedding] [restoration]                            as in the models; shedding.mode is required
@@ -10,7 +11,8 @@
     [files] devices = "devices.csv", feeders = "feeders.csv", measurements = "measurements.csv"
     [device_defaults]                                             any setting of a device, for all of them
 
-``programs`` are names of Python modules, or paths of .py files. Paths are relative to the site's folder.
+``programs`` are names of Python modules, or paths of .py files; ``http_hosts`` are ``host:port``. Paths are relative to
+the site's folder.
 What must stay true: a key that is not in here is an error, never ignored.
 """
 
@@ -39,6 +41,7 @@ GATEWAY: Mapping[str, Kind] = {
     "log_format": Choice(("json", "console")),
     "max_turns_pending": Number(1, 50_000, "turns", whole=True),  # a batch holds 100,000 records
     "programs": Words(),
+    "http_hosts": Words(),
 }
 SIMULATED_CLOCK: Mapping[str, Kind] = {
     "rate": Number(0, 100_000, "engine seconds per second", above=True),

@@ -30,6 +30,7 @@ from gateway.clock_check import ClockCheck
 from gateway.control import ControlServer, SocketInUse
 from gateway.durable import Engine, EntityId, Registry
 from gateway.durable.codec import Json
+from gateway.http_call import register_http
 from gateway.notify import Notifier, Watchdog, watchdog_interval_s
 from gateway.operations import Desk, Health, committed_station, handlers
 from gateway.outputs import Outputs
@@ -126,6 +127,7 @@ class Daemon:
         field = Field(driver, site, clock, gate)
         registry = Registry()
         register(registry, field)
+        register_http(registry, site.gateway.http_hosts)
         offered = load_programs(registry, site.gateway.programs, site.path)
         if offered:
             log.info("programs_loaded", programs=offered)

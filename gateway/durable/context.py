@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Named = str | Callable[..., object]
 
+HTTP_ACTIVITY = "BuiltIn::HttpActivity"
+"""Name of the activity behind ``call_http``, as in the Durable Task Framework; whoever runs the engine registers it."""
 _NAMESPACE = uuid.UUID("9b4c3c52-2f0d-4ef0-9f55-6c0a0b8f6a11")
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -141,6 +143,31 @@ class DurableOrchestrationContext:
             self._execution.act(h.TaskScheduled(task_id, name, data, attempt, operation_id))
 
         return self._execution.call(name, schedule, retry)
+
+    def call_http(
+        self,
+        method: str,
+        uri: str,
+        content: Json = None,
+        headers: dict[str, str] | None = None,
+        token_source: None = None,
+        is_raw_str: bool = False,
+    ) -> Task:
+        """Send an HTTP request, at least once; the task's result is a dict of status_code (statusCode), headers, content.
+
+        content: sent as JSON, or as it is when is_raw_str. An error status is a result, not a failure. It fails unless the
+        gateway was told which hosts may be called. Tokens of Azure are not to be had here.
+        Errors: ValueError for a token_source, TypeError for is_raw_str with a content that is no text.
+        """
+        if token_source is not None:
+            raise ValueError("call_http has no token_source here: put what authorises the call into its headers")
+        if is_raw_str and not isinstance(content, str):
+            raise TypeError(f"is_raw_str needs a text as content, not {type(content).__name__}")
+        given = {} if content is None or is_raw_str else {"Content-Type": "application/json"}
+        body = content if content is None or is_raw_str else pack(content, f"the content for {uri}")
+        text = body if body is None or isinstance(body, str) else bytes(body).decode()
+        order = {"method": method, "uri": uri, "content": text, "headers": given | (headers or {})}
+        return self._activity(HTTP_ACTIVITY, order, None)
 
     def call_sub_orchestrator(
         self, name: Named, input_: Json = None, instance_id: str | None = None, version: str | None = None
