@@ -1,6 +1,9 @@
-"""The same story with the power failing after each commit in turn: it must end as if it had not.
+"""The same story with the power failing at each commit in turn: it must end as if it had not.
 
-What must stay true: each boundary that the story without a crash has is tried, and each try begins anew. A crash here: one
+At each commit in both ways: right before it, when all that came before has had its effects and this is lost; and right
+after it, when it is on disk and nothing of it has happened yet.
+
+What must stay true: each boundary that the story without a crash has is tried, and each try begins anew. A crash here: two
 for each commit.
 """
 
@@ -19,7 +22,7 @@ Story = Callable[[Workbench], Awaitable[T]]
 
 @dataclass(frozen=True, slots=True)
 class Survived(Generic[T]):
-    """What every run of a story came to. boundaries: how many commits the power failed after."""
+    """What every run of a story came to. boundaries: how many commits the power failed at."""
 
     outcome: T
     boundaries: int
@@ -36,7 +39,7 @@ def play(story: Story[T]) -> T:
 
 
 async def survives_every_crash(story: Story[T]) -> Survived[T]:
-    """Run a story without a crash, then once for each of its commits with the power failing right after that commit.
+    """Run a story without a crash, then with the power failing at each of its commits, right before it and right after it.
 
     story: prepares the bench that it is given (parts, stubs), drives it, and gives what must come out the same each time.
     Errors: AssertionError with the commit, both outcomes and what the journal tells; those of the story.
@@ -44,13 +47,14 @@ async def survives_every_crash(story: Story[T]) -> Survived[T]:
     async with Workbench() as bench:
         expected = await story(bench)
         commits = len(bench.store.batches)
-    tried = 0
     for number in range(1, commits + 1):
-        async with Workbench(power_fails_after=number) as bench:
-            outcome = await story(bench)
-            tried += bench.crashes
-            told = "\n".join(f"    {line}" for line in bench.story)
-        assert outcome == expected, (
-            f"with a crash after commit {number} of {commits} it comes to {outcome!r}, without one to {expected!r}\n{told}"
-        )
-    return Survived(expected, tried)
+        for when in ("before", "after"):
+            before, after = (number, None) if when == "before" else (None, number)
+            async with Workbench(power_fails_before=before, power_fails_after=after) as bench:
+                outcome = await story(bench)
+                told = "\n".join(f"    {line}" for line in bench.story)
+            assert outcome == expected, (
+                f"with a crash {when} commit {number} of {commits} it comes to {outcome!r}, without one to {expected!r}\n"
+                f"{told}"
+            )
+    return Survived(expected, commits)

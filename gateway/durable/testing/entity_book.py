@@ -37,6 +37,7 @@ from gateway.durable.entity import (
 from gateway.durable.errors import FailureDetails
 from gateway.durable.identity import EntityId
 from gateway.durable.testing.playbook import MAX_LINES_TOLD
+from gateway.durable.testing.transcript import line_of_action
 from gateway.durable.testing.words import (
     START_US,
     Expect,
@@ -93,7 +94,7 @@ class EntityBook:
     # >> : the world
 
     def __rshift__(self, said: Said) -> Self:
-        assert not self.said, self._story(f"the transcript does not expect {self.said[0]}")
+        assert not self.said, self._story(f"the transcript does not expect: {_words(self.said[0])}")
         self.transcript.append(f">> {said}")
         match said:
             case call():
@@ -145,11 +146,11 @@ class EntityBook:
             case state():
                 assert self._has_state(expected.wanted), self._story(f"the state is {self.state}")
             case nothing():
-                assert not self.said, self._story(f"expected nothing, got {self.said[0]}")
+                assert not self.said, self._story(f"expected nothing, but it {_words(self.said[0])}")
             case _:
                 assert self.said, self._story(f"expected {expected}, the entity said nothing (more)")
                 said = self.said.popleft()
-                assert _fits(expected, said), self._story(f"expected {expected}, got {said}")
+                assert _fits(expected, said), self._story(f"expected {expected}, but it {_words(said)}")
         return self
 
     def _has_state(self, wanted: Json) -> bool:
@@ -160,6 +161,12 @@ class EntityBook:
 
     def _story(self, what: str) -> str:
         return what + "\n  after:\n    " + "\n    ".join(self.transcript[-MAX_LINES_TOLD:])
+
+
+def _words(said: Told | h.EntityAction) -> str:
+    if not isinstance(said, Told):
+        return line_of_action(said)
+    return f"answers {said.to}: " + (repr(said.result) if said.failure is None else f"fails: {said.failure}")
 
 
 def _fits(expected: Must, said: Told | h.EntityAction) -> bool:

@@ -33,6 +33,7 @@ from gateway.durable.errors import FailureDetails
 from gateway.durable.execution import Execution, OrchestratorFunction
 from gateway.durable.identity import name_of
 from gateway.durable.replay import replay
+from gateway.durable.testing.transcript import line_of
 from gateway.durable.testing.words import (
     QUIET,
     START_US,
@@ -125,7 +126,7 @@ class Playbook:
 
     def __rshift__(self, said: Said) -> Self:
         loud = [a for a in self.unseen if not isinstance(a, QUIET)]
-        assert not loud, self._story(f"the transcript does not expect {loud[0]}")
+        assert not loud, self._story(f"the transcript does not expect: {line_of(loud[0])}")
         self.unseen.clear()
         self.transcript.append(f">> {said}")
         match said:
@@ -189,10 +190,12 @@ class Playbook:
 
     def _ended(self, kind: type[Outcome]) -> Outcome:
         outcome = self.execution.outcome
-        assert isinstance(outcome, kind), self._story(f"expected {kind.__name__}, its outcome is {outcome}")
+        assert isinstance(outcome, kind), self._story(
+            f"expected {kind.__name__}, but it {'goes on' if outcome is None else line_of(outcome)}"
+        )
         while self.unseen and self.unseen[0] is not outcome:
             action = self.unseen.popleft()
-            assert isinstance(action, QUIET), self._story(f"the transcript does not expect {action}")
+            assert isinstance(action, QUIET), self._story(f"the transcript does not expect: {line_of(action)}")
         self.unseen.clear()
         return outcome
 
@@ -201,7 +204,7 @@ class Playbook:
             self.unseen.popleft()
         assert self.unseen, self._story(f"expected {expected}, the code decided nothing (more)")
         action = self.unseen.popleft()
-        assert self._fits(expected, action), self._story(f"expected {expected}, got {action}")
+        assert self._fits(expected, action), self._story(f"expected {expected}, but it {line_of(action)}")
 
     def _fits(self, expected: Expect, action: h.Action) -> bool:
         if type(action) is not expected.kind:

@@ -24,6 +24,9 @@ from gateway.durable.testing.stubs import BenchRegistry
 
 T = TypeVar("T")
 
+ROUNDS_AT_REST = 3
+"""Rounds of the event loop without a move: those who were just answered may have more to say."""
+
 
 class WatchedEngine(Engine):
     """The engine, told apart whether what a test told it is on disk.
@@ -40,10 +43,10 @@ class WatchedEngine(Engine):
             self.told_in = self.ledger.outbox.number
         return super().on_disk()
 
-    @property
-    def told(self) -> bool:
-        """True when the batch with the words had been given to the disk before it failed."""
-        return self.told_in is not None and self.told_in < self.ledger.outbox.number
+    def told(self, torn: bool) -> bool:
+        """True when the batch with the words is on disk, now that the disk has failed. torn: the last one is not."""
+        last_written = self.ledger.outbox.number - (2 if torn else 1)
+        return self.told_in is not None and self.told_in <= last_written
 
 
 class Process:
@@ -65,7 +68,7 @@ class Process:
 
     async def kill(self) -> None:
         """The power fails: nothing more reaches the disk, nobody is answered, what runs is cut off."""
-        self.store.lose_power_after(0)
+        self.store.lose_power()
         self.store.let_go()
         await self.engine.stop(0.0)
 
@@ -100,7 +103,8 @@ class Process:
 
     async def _rest(self) -> None:
         changed = self.registry.changed
-        while not self.power_lost:
+        rounds = 0
+        while not self.power_lost and rounds < ROUNDS_AT_REST:
             changed.clear()
             try:
                 await self.engine.on_disk()
@@ -110,8 +114,7 @@ class Process:
                 raise error from self.engine.failure
             if self.registry.unexpected is not None:
                 raise self.registry.unexpected
-            if self.at_rest:
-                return
+            rounds = rounds + 1 if self.at_rest else 0
             if self.registry.working and self.engine.idle:
                 await changed.wait()
             else:
@@ -134,6 +137,6 @@ class Process:
         except EngineStoppedError:
             if not self.power_lost:
                 raise
-            return self.engine.told, None
+            return self.engine.told(self.store.torn), None
         finally:
             self.engine.teller = None

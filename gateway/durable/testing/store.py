@@ -1,8 +1,9 @@
 """A journal in memory that satisfies the engine's Store, and that a test can break.
 
 It keeps every committed batch, so that a test can go back to any commit boundary (``after``) and recover from there. It
-can hold a commit open (``hold``, ``let_go``), refuse one as a full disk does (``fail_at``), and lose its power right after
-one (``lose_power_after``). It checks what a journal relies on: gap-free numbers, and that nothing is handled twice.
+can hold a commit open (``hold``, ``let_go``), refuse one as a full disk does (``fail_at``), and lose its power right
+before one or right after it (``lose_power``). It checks what a journal relies on: gap-free numbers, and that nothing is
+handled twice.
 
 What must stay true: a batch counts as on disk once it is in ``batches``, whole or not at all. A crash here: whatever the
 test says that it left.
@@ -25,6 +26,7 @@ class MemoryStore:
     """See above.
 
     fail_at: the number (from 1) of the commit that fails, and all after it. commits_begun: how many were asked for.
+    power_lost: no commit succeeds any more. torn: the one that the power failed in did not reach the disk.
     records, rows, messages, pending_timers, pending_activities: what is on disk.
     """
 
@@ -33,13 +35,15 @@ class MemoryStore:
         self.fail_at: int | None = None
         self.commits_begun = 0
         self.power_lost = False
+        self.torn = False
         self.records: list[RecordRow] = []
         self.rows: dict[str, InstanceRow] = {}
         self.messages: dict[int, MessageRow] = {}
         self.pending_timers: dict[tuple[str, int], TimerRow] = {}
         self.pending_activities: dict[tuple[str, int], ActivityRow] = {}
         self.last_message_id = 0
-        self._power_fails_after: int | None = None
+        self._fails_before: int | None = None
+        self._fails_after: int | None = None
         self._gate = asyncio.Event()
         self._gate.set()
 
@@ -61,10 +65,12 @@ class MemoryStore:
         """The disk answers again."""
         self._gate.set()
 
-    def lose_power_after(self, batches: int) -> None:
-        """The batch of this number (from 1) reaches the disk, but nobody hears of it. 0: from now on nothing does."""
-        self._power_fails_after = batches
-        self.power_lost = self.power_lost or batches == 0
+    def lose_power(self, *, before: int | None = None, after: int | None = None) -> None:
+        """Without a number: now. before: the batch of this number (from 1) does not reach the disk; all that the earlier
+        ones caused may have happened. after: it does, but nobody hears of it, and nothing that it would cause happens.
+        """
+        self._fails_before, self._fails_after = before, after
+        self.power_lost = before is None and after is None
 
     # The Store
 
@@ -77,14 +83,16 @@ class MemoryStore:
         self.commits_begun += 1
         await asyncio.sleep(0)
         await self._gate.wait()
-        if self.power_lost:
-            raise PowerLost("the power is off")
+        number = len(self.batches) + 1
+        if self.power_lost or number == self._fails_before:
+            self.power_lost = self.torn = True
+            raise PowerLost(f"the power failed before batch {number}")
         if self.fail_at is not None and self.commits_begun >= self.fail_at:
             raise OSError("no space left on device")
         self._apply(batch)
-        if self._power_fails_after is not None and len(self.batches) >= self._power_fails_after:
+        if number == self._fails_after:
             self.power_lost = True
-            raise PowerLost(f"the power failed after batch {len(self.batches)}")
+            raise PowerLost(f"the power failed after batch {number}")
 
     async def history(self, instance: str, first_seq: int) -> list[RecordRow]:
         """See Store."""

@@ -33,7 +33,7 @@ def _lines(row: RecordRow) -> Iterator[str]:
     if row.kind == h.TURN:
         record = h.decode_turn(row.payload)
         for event in record.events:
-            yield _line(event)
+            yield line_of(event)
         if record.custom_status is not NULL:
             yield f"says {_value(record.custom_status)}"
     elif row.kind == h.OPERATION:
@@ -44,12 +44,13 @@ def _lines(row: RecordRow) -> Iterator[str]:
             else:
                 yield f"does {given}" + (f" -> {_value(operation.result)}" if operation.result is not NULL else "")
             for action in operation.actions:
-                yield f"  and {_action(action)}"
+                yield f"  and {line_of_action(action)}"
     else:
         yield f"{row.kind} {_value(Raw(row.payload))}"
 
 
-def _line(event: h.Event) -> str:
+def line_of(event: h.Event) -> str:
+    """What happened to an orchestration, or what it decided, in words."""
     match event:
         case h.ExecutionStarted():
             return f"starts as {event.name}{_after(event.input)}"
@@ -82,7 +83,8 @@ def _line(event: h.Event) -> str:
             return f"{type(event).__name__} {_value(Raw(encode(event)))}"
 
 
-def _action(action: h.EntityAction) -> str:
+def line_of_action(action: h.EntityAction) -> str:
+    """What an entity decided, in words."""
     match action:
         case h.EntityActivity():
             return f"calls {action.name}{_after(action.input)}"

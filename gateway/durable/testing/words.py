@@ -157,7 +157,7 @@ class failed:
 
 @dataclass(frozen=True)
 class done:
-    """An open call (of an activity, a sub-orchestration, an entity) has its result: the oldest, or the one called ``of``."""
+    """An open call (activity, sub-orchestration, entity) has its result: the oldest, or the one called ``of``."""
 
     result: Json = None
     of: str = ""
@@ -237,7 +237,7 @@ class answer:
         self.wanted = _wanted(ANYTHING, keys)
 
     def __repr__(self) -> str:
-        return f"answer({self.to!r}, {self.wanted!r})"
+        return f"{type(self).__name__}({self.to!r}, {self.wanted!r})"
 
 
 class result(answer):

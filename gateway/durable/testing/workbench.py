@@ -13,8 +13,8 @@
 
 Time stands still unless the test moves it: by ``advance``, or by waiting for an end (``run``, ``finish``, ``output``),
 which jumps from one due time to the next. Each verb returns when the engine has come to rest, so that a test is the same
-each time that it runs. The power may fail whenever the test wants (``crash``), or right after the n-th commit
-(``power_fails_after``); then the bench starts a new engine on what is on disk, and tells it again what was lost on the way.
+each time that it runs. The power may fail whenever the test wants (``crash``), or right before or after the n-th commit;
+then the bench starts a new engine on what is on disk, and tells it again what was lost on the way.
 
 What must stay true: what a test sees is what the daemon would do with the same words at the same times. On a crash here:
 that is what it is for.
@@ -58,7 +58,8 @@ class Workbench:
     """See above.
 
     parts: modules, marked functions and classes, or orchestrators (see ``add``). start: engine time at the beginning.
-    power_fails_after: the number of the commit after which the power fails, once; the bench then goes on by itself.
+    power_fails_before, power_fails_after: the number of the commit that the power fails right before or after, once (see
+    MemoryStore.lose_power); the bench then goes on by itself.
     patience_s: real seconds that activities may take between two moves of the clock.
     """
 
@@ -66,14 +67,16 @@ class Workbench:
         self,
         *parts: Part,
         start: datetime = DEFAULT_START,
+        power_fails_before: int | None = None,
         power_fails_after: int | None = None,
         patience_s: float = PATIENCE_S,
     ) -> None:
         self.clock = VirtualClock(start)
         self.registry = BenchRegistry(self.clock)
         self.store = MemoryStore()
+        if power_fails_before is not None or power_fails_after is not None:
+            self.store.lose_power(before=power_fails_before, after=power_fails_after)
         self.crashes = 0
-        self._power_fails_after = power_fails_after
         self._patience_s = patience_s
         self._process: Process | None = None
         self._starts = 0
@@ -333,8 +336,6 @@ class Workbench:
 
     async def _running(self) -> Process:
         if self._process is None:
-            if self._power_fails_after is not None:
-                self.store.lose_power_after(self._power_fails_after)
             await self._begin()
         assert self._process is not None
         return self._process
