@@ -28,7 +28,7 @@ from gateway.durable.objects import note_classes
 F = TypeVar("F", bound=Callable[..., object])
 
 _NAME = "durable_name"
-_VERSION = "durable_version"
+VERSION = "durable_version"
 _VERSION_PARTS = re.compile(r"\d+|[^\d.]+")
 
 
@@ -42,7 +42,7 @@ def orchestrator(function: F | None = None, *, name: str | None = None, version:
 
     def mark(marked: F) -> F:
         setattr(marked, KIND, "orchestrator")
-        setattr(marked, _VERSION, version)
+        setattr(marked, VERSION, version)
         if name is not None:
             setattr(marked, _NAME, name)
         return marked
@@ -194,7 +194,7 @@ class Registry:
                 kind = "orchestrator" if list(inspect.signature(value).parameters) == ["context"] else None
             match kind:
                 case "orchestrator":
-                    self.orchestrator(value, version=getattr(value, _VERSION, ""))
+                    self.orchestrator(value, version=getattr(value, VERSION, ""))
                 case "activity":
                     self.activity(value)
                 case "entity":

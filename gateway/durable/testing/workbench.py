@@ -30,6 +30,7 @@ from typing import Self, TypeVar
 
 from gateway.clock import from_us, to_us
 from gateway.durable import history as h
+from gateway.durable.app import KIND, Blueprint
 from gateway.durable.client import DurableOrchestrationClient, DurableOrchestrationStatus
 from gateway.durable.codec import Json, unpack
 from gateway.durable.engine import Engine
@@ -37,6 +38,7 @@ from gateway.durable.entities import Answer
 from gateway.durable.errors import EngineStoppedError, EntityOperationError
 from gateway.durable.identity import EntityId, name_of
 from gateway.durable.instances import TERMINAL, Orchestration, OrchestrationRuntimeStatus
+from gateway.durable.registry import VERSION
 from gateway.durable.store import Batch
 from gateway.durable.testing.clock import DEFAULT_START, VirtualClock
 from gateway.durable.testing.errors import Ended, Endless, Stalled
@@ -47,7 +49,7 @@ from gateway.durable.testing.transcript import transcript
 from gateway.durable.testing.waiting import waits_for
 
 T = TypeVar("T")
-Part = ModuleType | Callable[..., object]
+Part = ModuleType | Blueprint | Callable[..., object]
 Act = Callable[[DurableOrchestrationClient], Awaitable[T]]
 
 PATIENCE_S = 30.0
@@ -57,7 +59,7 @@ MAX_JUMPS = 10_000
 class Workbench:
     """See above.
 
-    parts: modules, marked functions and classes, or orchestrators (see ``add``). start: engine time at the beginning.
+    parts: modules, apps, marked functions and classes, or orchestrators (see ``add``). start: engine time at the beginning.
     power_fails_before, power_fails_after: the number of the commit that the power fails right before or after, once (see
     MemoryStore.lose_power); the bench then goes on by itself.
     patience_s: real seconds that activities may take between two moves of the clock.
@@ -95,25 +97,24 @@ class Workbench:
     # What there is
 
     def add(self, part: Part, name: str | None = None) -> None:
-        """Register a module (all that it offers, as the daemon does), or one function or class: what its mark says, else an
-        orchestrator. For options (time-outs, state types) use ``registry``.
+        """Register a module (all that it offers, as the daemon does), an app or blueprint, or one function or class: as what
+        its mark says, else as an orchestrator. For options (time-outs, state types) use ``registry``.
 
         Errors: AlreadyExistsError.
         """
         if isinstance(part, ModuleType):
             self.registry.add_module(part)
             return
-        register = getattr(part, "register", None)
-        if callable(register) and not isinstance(part, type):
-            register(self.registry)
+        if isinstance(part, Blueprint):
+            part.add_to(self.registry)
             return
-        match getattr(part, "durable_kind", None):
+        match getattr(part, KIND, None):
             case "activity":
                 self.registry.activity(part, name)
             case "entity":
                 self.registry.entity(part, name)
             case _:
-                self.registry.orchestrator(part, name)
+                self.registry.orchestrator(part, name, getattr(part, VERSION, ""))
 
     def stub(
         self,

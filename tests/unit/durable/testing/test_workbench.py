@@ -429,3 +429,32 @@ async def test_a_bench_that_was_not_entered_starts_with_its_first_verb():
     assert await bench.run(call_it) == 1
     await bench.stop()
     await bench.stop()
+
+
+async def test_an_app_is_taken_with_all_that_it_declares():
+    app = df.DFApp()
+
+    @app.orchestration_trigger(context_name="context", version="2")
+    def Shed(context):
+        return [context.version, (yield context.call_activity(Ask, "tier1"))]
+
+    @app.activity_trigger(input_name="tier")
+    def Ask(tier):
+        return f"{tier} is open"
+
+    async with Workbench(app) as bench:
+        assert await bench.run("Shed") == ["2", "tier1 is open"]
+
+
+async def test_versions_stand_side_by_side():
+    @df.orchestrator(name="Shed", version="1")
+    def first(context):
+        return "first"
+
+    @df.orchestrator(name="Shed", version="2")
+    def second(context):
+        return "second"
+
+    async with Workbench(first, second) as bench:
+        assert await bench.run("Shed") == "second"
+        assert await bench.output(await bench.start("Shed", version="1")) == "first"
