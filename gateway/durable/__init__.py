@@ -27,6 +27,7 @@ from gateway.durable.errors import (
     NotFoundError,
     NotSerializableError,
     TaskFailedError,
+    WrongStatusError,
 )
 from gateway.durable.identity import EntityId
 from gateway.durable.instances import OrchestrationRuntimeStatus
@@ -65,6 +66,7 @@ __all__ = [
     "Registry",
     "RetryOptions",
     "TaskFailedError",
+    "WrongStatusError",
     "activity",
     "entity",
     "orchestrator",

@@ -164,6 +164,19 @@ class DurableOrchestrationClient:
         """
         await self._control(instance_id, h.ExecutionResumed(reason, raised_by))
 
+    async def rewind(self, instance_id: str, reason: str, raised_by: str = "") -> None:
+        """Take a failed orchestration back to before its failure and let it go on; returns once that is on disk.
+
+        Steps that failed run again, those that succeeded do not; sub-orchestrations that failed are rewound, too. What may
+        run once only and has no known outcome is not repeated: it fails, and says so. Errors: NotFoundError,
+        WrongStatusError (it has not failed, or failed in a critical section), EngineStoppedError.
+        """
+        check_text(reason, "the reason")
+        check_text(raised_by, "the name of who did it")
+        await self._engine.admit()
+        await self._engine.rewinding.rewind(instance_id, reason, raised_by)
+        await self._engine.on_disk()
+
     async def _control(
         self, instance_id: str, event: h.ExecutionTerminated | h.ExecutionSuspended | h.ExecutionResumed
     ) -> None:

@@ -39,6 +39,7 @@ from gateway.durable.mailbox import Lane
 from gateway.durable.orchestrations import Orchestrations
 from gateway.durable.recovery import Interrupted, recover
 from gateway.durable.registry import Registry
+from gateway.durable.rewinding import Rewinding
 from gateway.durable.store import InstanceRow, Store
 from gateway.durable.timers import Timers
 from gateway.durable.underway import Underway
@@ -78,6 +79,7 @@ class Engine:
         self.ledger = Ledger(registry, clock, self._wake)
         self.underway = Underway(self.ledger, self.timers, self.activities)
         self._orchestrations = Orchestrations(self.ledger, self.underway, store, max_live, self._fail)
+        self.rewinding = Rewinding(self.ledger, self.underway, store, self._orchestrations, self.on_disk)
         self._entities = Entities(self.ledger, self.underway, self.callers)
         self._writer = Writer(store, self.ledger, max_pending, self._committed, self._orchestrations.evict, self._fail)
         self._interrupted = Interrupted()

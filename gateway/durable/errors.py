@@ -4,6 +4,7 @@ DurableError
 ├── NotFoundError          no such instance (or function): check the id
 ├── GoneError              the instance has finished: nothing will hear this any more
 ├── AlreadyExistsError     an instance with this id is alive: take another id, or wait
+├── WrongStatusError       the instance's status does not permit this: see the message
 ├── LimitExceededError     a payload, mailbox or history is over its limit: send less
 ├── NotSerializableError   a value can't be written as JSON: pass plain data
 ├── NondeterminismError    replay and code disagree: the code of a running orchestration was changed
@@ -67,6 +68,10 @@ class AlreadyExistsError(DurableError):
     """An instance with this id is alive."""
 
 
+class WrongStatusError(DurableError):
+    """What was asked for is not possible as the instance stands; the message says why."""
+
+
 class LimitExceededError(DurableError):
     """A limit was reached; the message names it."""
 
@@ -98,11 +103,12 @@ class EngineStoppedError(DurableError):
 
 
 class TaskFailedError(DurableError):
-    """A task that an orchestrator waited for has failed."""
+    """A task that an orchestrator waited for has failed. task_id: its step, 0 if unknown."""
 
-    def __init__(self, message: str, details: FailureDetails) -> None:
+    def __init__(self, message: str, details: FailureDetails, task_id: int = 0) -> None:
         super().__init__(message)
         self.details = details
+        self.task_id = task_id
 
 
 class EntityOperationError(DurableError):
@@ -115,6 +121,18 @@ class EntityOperationError(DurableError):
 
 class EntityLockError(DurableError):
     """An orchestrator did what a critical section does not allow."""
+
+
+def step_behind(error: BaseException) -> int:
+    """The id of the failed step that led to this exception, the first one if several failed in a row; 0 if none did."""
+    found, seen = 0, set[int]()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        if isinstance(link, TaskFailedError):
+            found = link.task_id or found
+        link = link.__cause__ or link.__context__
+    return found
 
 
 _UNINTERESTING: Sequence[type] = (object, BaseException, Exception)

@@ -29,9 +29,11 @@ from gateway.durable.errors import (
     NotSerializableError,
     TaskFailedError,
     describe,
+    step_behind,
     traceback_of,
 )
 from gateway.durable.external import ExternalEvents
+from gateway.durable.guard import refuse_awaitable, step_of
 from gateway.durable.lines import line_of_author, line_of_wait
 from gateway.durable.locks import EntityLock
 from gateway.durable.retry import RetryOptions
@@ -97,6 +99,7 @@ class Execution:
         self.token = object()
         self._external = ExternalEvents(self.token)
         self._function = function
+        self._step = step_of(function)
         self._generator: OrchestratorGenerator | None = None
         self._waiting: Task | None = None
         self._open: dict[int, Task] = {}
@@ -146,6 +149,8 @@ class Execution:
                 self._failed(event.id, event.details)
             case h.EntityLockGranted():
                 self._locked(event.id)
+            case h.ExecutionRewound():
+                self.next_task = max(self.next_task, event.first_task)
             case h.ExecutionSuspended() | h.ExecutionResumed():
                 pass  # the engine keeps what comes meanwhile; the code knows nothing of it
             case h.ExecutionTerminated():
@@ -164,7 +169,8 @@ class Execution:
         if generator is not None:
             self.replaying = True
             try:
-                generator.close()
+                with self._step:
+                    generator.close()
             except KeyboardInterrupt:
                 raise
             except BaseException:  # noqa: BLE001 - SystemExit in a finally, a generator that won't be closed
@@ -287,7 +293,10 @@ class Execution:
             self.act(h.EntityUnlockSent(task_id))
 
     def continue_as_new(self, value: Json, keep_events: bool) -> None:
-        """End this execution at its next yield or return, and start the next one; what is decided later is ignored."""
+        """End this execution at its next yield or return, and start the next one; what is decided later is ignored, be it
+        another input."""
+        if self.continue_input is not None:
+            return
         self.continue_input = pack(value, f"the input of {self.instance} for continue_as_new")
         self.keep_events = keep_events
         self._actions_at_continue = len(self._actions)
@@ -314,7 +323,8 @@ class Execution:
         for carried in event.carried:
             self._external.keep(carried)
         try:
-            result = self._function(self.context)
+            with self._step:
+                result = self._function(self.context)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever the author's code raises (SystemExit, too) is the outcome
@@ -359,7 +369,7 @@ class Execution:
             if delay_us is not None:
                 self._attempts[self.timer(self.now_us + delay_us).id] = attempt
                 return
-        task.fail(TaskFailedError(f"{task.name} failed: {details}", details))
+        task.fail(TaskFailedError(f"{task.name} failed: {details}", details, task_id))
 
     # Running the code
 
@@ -383,14 +393,15 @@ class Execution:
         if generator is None:
             return
         try:
-            yielded = step(generator)
+            with self._step:
+                yielded = step(generator)
         except StopIteration as stop:
             self._generator = None
             self._end_completed(stop.value)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever the author's code raises (SystemExit, too) is the outcome
-            self._generator = None
+            self.close()  # it has ended, but for one that was stopped and went on
             self._end_failed(error)
         else:
             if self.continue_input is not None:
@@ -404,7 +415,7 @@ class Execution:
                 what = "a task of another orchestration" if isinstance(yielded, Task) else type(yielded).__name__
                 message = f"an orchestrator may yield tasks only, and its own, not {what} (at {where})"
                 self.close()
-                self._end_failed(TypeError(message))
+                self._end_failed(refuse_awaitable(yielded, where) or TypeError(message))
 
     def _end_completed(self, result: object) -> None:
         if self.continue_input is not None:
@@ -427,11 +438,11 @@ class Execution:
         return self._external.count < len(self.started.carried)
 
     def _end_failed(self, error: BaseException) -> None:
-        self.fail(describe(error, traceback_of(error)))
+        self.fail(describe(error, traceback_of(error)), step_behind(error))
 
-    def fail(self, details: FailureDetails) -> None:
-        """The orchestration ends as failed."""
-        self.outcome = h.ExecutionFailed(details)
+    def fail(self, details: FailureDetails, task: int = 0) -> None:
+        """The orchestration ends as failed. task: the step whose failure ended it."""
+        self.outcome = h.ExecutionFailed(details, task)
         self.act(self.outcome)
 
     def line_of(self, task_id: int) -> str:

@@ -140,6 +140,21 @@ class ExecutionResumed(Event, frozen=True, omit_defaults=True, tag=True):
     raised_by: str = ""
 
 
+class ExecutionRewound(Event, frozen=True, omit_defaults=True, tag=True):
+    """Someone took a failed orchestration back to before its failure (see ``rewound``).
+
+    until: number of the record from which on its turns count no more; 0 when none is left and it starts over. first_task:
+    ids go on here. again: steps that run again.
+    """
+
+    incoming: ClassVar[bool] = True
+    until: int
+    first_task: int
+    reason: str = ""
+    raised_by: str = ""
+    again: tuple[int, ...] = ()
+
+
 class ExecutionTerminated(Event, frozen=True, omit_defaults=True, tag=True):
     """Someone ended the orchestration from outside."""
 
@@ -236,9 +251,10 @@ class ExecutionCompleted(Event, frozen=True, omit_defaults=True, tag=True):
 
 
 class ExecutionFailed(Event, frozen=True, omit_defaults=True, tag=True):
-    """The orchestrator raised, or can't go on."""
+    """The orchestrator raised, or can't go on. task: the step whose failure ended it, 0 if none did."""
 
     details: FailureDetails
+    task: int = 0
 
 
 Incoming = (
@@ -254,6 +270,7 @@ Incoming = (
     | EntityLockGranted
     | ExecutionSuspended
     | ExecutionResumed
+    | ExecutionRewound
     | ExecutionTerminated
 )
 Action = (

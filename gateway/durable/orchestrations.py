@@ -40,6 +40,7 @@ from gateway.durable.ledger import Ledger
 from gateway.durable.locks import LockRelease, LockRequest
 from gateway.durable.mailbox import MESSAGES_PER_TURN, Content, Lane, Mail
 from gateway.durable.replay import replay
+from gateway.durable.rewound import before, effective
 from gateway.durable.store import InstanceRow, Store
 from gateway.durable.underway import Underway
 
@@ -168,7 +169,7 @@ class Orchestrations:
         instance.next_task = execution.next_task
         instance.buffered = execution.buffered_count
         for action in actions:
-            self._dispatch(instance, action)
+            self.dispatch(instance, action)
         if terminated is not None:
             self._terminate(instance, terminated)
         elif execution.outcome is None:
@@ -176,7 +177,8 @@ class Orchestrations:
 
     # Decisions
 
-    def _dispatch(self, instance: Orchestration, action: h.Action) -> None:
+    def dispatch(self, instance: Orchestration, action: h.Action, again: bool = False) -> None:
+        """Let a decision of this turn have its effect; again: it had it before, and is to have it once more."""
         match action:
             case h.TaskScheduled():
                 pending = PendingActivity(action.name, action.input, action.attempt, action.operation_id)
@@ -186,7 +188,9 @@ class Orchestrations:
             case h.TimerCancelled():
                 self._underway.cancel_timer(instance, action.id)
             case h.SubOrchestrationInstanceCreated():
-                self._start_child(instance, action)
+                # An id made of the parent's and a task's was never used before: task ids are not used twice.
+                known = not again and action.instance == f"{instance.id}:{action.id:04x}"
+                self._start_child(instance, action, known)
             case h.EntityOperationCalled():
                 self._to_entity(
                     action.target, OperationRequest(action.name, action.input, instance.id, action.id), instance
@@ -208,7 +212,9 @@ class Orchestrations:
             case _:
                 assert_never(action)
 
-    def _start_child(self, instance: Orchestration, action: h.SubOrchestrationInstanceCreated) -> None:
+    def _start_child(
+        self, instance: Orchestration, action: h.SubOrchestrationInstanceCreated, known: bool
+    ) -> None:
         try:
             orchestrator, version = self._ledger.registry.new_orchestrator(action.name, action.version or None)
             started = h.ExecutionStarted(
@@ -219,9 +225,7 @@ class Orchestrations:
                 action.id,
                 fingerprint=orchestrator.fingerprint,
             )
-            # An id made of the parent's and a task's was never used before: task ids are not used twice.
-            own_id = action.instance == f"{instance.id}:{action.id:04x}"
-            self._ledger.begin(action.instance, started, known=own_id)
+            self._ledger.begin(action.instance, started, known=known)
         except DurableError as error:
             self._ledger.send(instance, h.SubOrchestrationInstanceFailed(action.id, describe(error)))
 
@@ -385,14 +389,20 @@ class Orchestrations:
         rows = await self._store.history(instance.id, instance.first_seq)
         self._count_replay(instance)
         try:
-            turns = [(row[3], h.decode_turn(row[4])) for row in rows if row[2] == h.TURN]
+            recorded = effective((row[0], row[3], h.decode_turn(row[4])) for row in rows if row[2] == h.TURN)
+            first = instance.mailbox.mails[0].content if instance.mailbox.mails else None
+            if isinstance(first, h.ExecutionRewound):
+                recorded = before(recorded, first.until)
+            turns = [(time_us, record) for _, time_us, record in recorded]
             orchestrator = self._ledger.registry.get_orchestrator(instance.name, instance.version)
             instance.execution = replay(instance.id, orchestrator.function, turns)
         except NondeterminismError as error:
             log.error("nondeterminism", instance=instance.id, error=str(error))
             failed = h.ExecutionFailed(describe(error))
             self._ledger.now_us()
-            self._ledger.append(instance.id, h.TURN, h.encode_turn(h.TurnRecord([failed])))
+            # What it was told is kept with the verdict: once its code is back, a rewind lets it hear that again.
+            told = [mail.content for mail in instance.mailbox.mails if isinstance(mail.content, h.Event)]
+            self._ledger.append(instance.id, h.TURN, h.encode_turn(h.TurnRecord([*told, failed])))
             self._end(instance, OrchestrationRuntimeStatus.Failed, NULL, failed.details)
         except Exception as error:  # noqa: BLE001 - a history that this code can't read must not stop all other instances
             self._get_stuck(instance, error)

@@ -18,6 +18,7 @@ from gateway.durable.errors import NondeterminismError, NotFoundError
 from gateway.durable.exported import RecordedHistory
 from gateway.durable.registry import Registry
 from gateway.durable.replay import replay
+from gateway.durable.rewound import effective
 
 
 class Verdict(enum.StrEnum):
@@ -105,9 +106,15 @@ class _At:
 
 
 def _to_compare(turns: list[tuple[int, int, h.TurnRecord]]) -> list[tuple[int, int, h.TurnRecord]]:
-    """Without a last turn that is no decision of the code: a termination, or the verdict of an earlier replay."""
-    if turns and any(isinstance(event, h.ExecutionTerminated) for event in turns[-1][2].events):
-        return turns[:-1]
-    if turns and not any(event.incoming for event in turns[-1][2].events):
+    """Those that count, without a last turn that is no decision of the code: a termination, or the verdict of an earlier
+    replay."""
+    turns = effective(turns)
+    if turns and any(_no_decision(event) for event in turns[-1][2].events):
         return turns[:-1]
     return turns
+
+
+def _no_decision(event: h.Event) -> bool:
+    if isinstance(event, h.ExecutionFailed):
+        return event.details.kind == NondeterminismError.__name__
+    return isinstance(event, h.ExecutionTerminated)

@@ -59,6 +59,10 @@ class Underway:
         if key in self._pending:  # else its orchestration was terminated meanwhile
             self._runner.start(key, pending)
 
+    def activities_of(self, instance_id: str) -> set[int]:
+        """Those of an instance that have no result yet, by id; also of one that has finished."""
+        return {task_id for holder, task_id in self._pending if holder == instance_id}
+
     def cancel_activities(self, instance: Instance) -> None:
         """They are not wanted any more; those that run are cancelled once that is on disk."""
         outbox = self._ledger.outbox
