@@ -442,6 +442,8 @@ class Execution:
 
     def fail(self, details: FailureDetails, task: int = 0) -> None:
         """The orchestration ends as failed. task: the step whose failure ended it."""
+        if self.continue_input is not None:  # it won't, and still: what came after that is ignored
+            del self._actions[self._actions_at_continue :]
         self.outcome = h.ExecutionFailed(details, task)
         self.act(self.outcome)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from gateway.durable import RAISE, RetryOptions, TaskFailedError
+from gateway.durable import RAISE, EntityId, RetryOptions, TaskFailedError
 from gateway.durable import execution as execution_module
 from gateway.durable import history as h
 from gateway.durable.codec import pack
@@ -235,3 +235,31 @@ def test_a_child_id_that_grows_too_long_fails_its_parent():
     execution.apply(h.ExecutionStarted("f"))
     assert isinstance(execution.outcome, h.ExecutionFailed)
     assert "256" in execution.outcome.details.message
+
+
+def test_a_second_continue_as_new_is_ignored_with_all_that_came_after_the_first():
+    def restless(context):
+        context.continue_as_new("first")
+        context.signal_entity(EntityId("log", "1"), "add", 1)
+        context.continue_as_new("second", preserve_unprocessed_events=False)
+        return
+        yield
+
+    run = Run(restless)
+    assert run.execution.keep_events
+    assert run.execution.outcome == h.ContinueAsNew(pack("first", "input"))
+    assert run.turns[0][1].events[1:] == [run.execution.outcome]
+
+
+def test_what_comes_after_continue_as_new_is_ignored_also_when_the_code_then_fails():
+    def stumbles(context):
+        context.signal_entity(EntityId("log", "1"), "add", 1)
+        context.continue_as_new("next")
+        context.signal_entity(EntityId("log", "1"), "add", 2)
+        raise ValueError("after all")
+        yield
+
+    run = Run(stumbles)
+    assert run.failure.message == "after all"
+    signal, failed = run.turns[0][1].events[1:]
+    assert (signal.input, failed) == (pack(1, "input"), run.execution.outcome)
