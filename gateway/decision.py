@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from gateway.durable import history as h
-from gateway.durable.codec import Json, unpack
+from gateway.durable.codec import Json, unpack_plain
 from gateway.shedding.conduct import EVENT
 
 
@@ -56,7 +56,7 @@ def decision_of(
     for seq, time_us, turn in turns:
         for event in turn.events:
             _heard(told, event, feeder, seq, time_us, reads)
-        _said(told, unpack(turn.custom_status))
+        _said(told, unpack_plain(turn.custom_status))
         for event in turn.events:
             if isinstance(event, h.TaskScheduled) and event.operation_id == operation_id:
                 told.seq, told.at_us, told.step, told.activity = seq, time_us, event.id, event.name
@@ -70,17 +70,17 @@ def _heard(told: Decision, event: h.Event, feeder: str, seq: int, time_us: int, 
             told.name, told.version = event.name, event.version
             if event.execution == 1:
                 told.first_seq, told.started_us = seq, time_us
-            order = unpack(event.input)
+            order = unpack_plain(event.input)
             if isinstance(order, dict):
                 told.reason, told.actor = _text(order.get("reason")), _text(order.get("actor"))
         case h.TaskScheduled(name="ReadLoad"):
             reads.add(event.id)
         case h.TaskCompleted() if event.id in reads:
-            measured = unpack(event.result)
+            measured = unpack_plain(event.result)
             if isinstance(measured, dict):
                 told.measured, told.measured_us = measured, time_us
         case h.EventRaised() if event.name.lower() == EVENT.lower():
-            data = unpack(event.data)
+            data = unpack_plain(event.data)
             if isinstance(data, dict) and feeder in (data.get("feeders") or ()):
                 told.override = {"raised_by": event.raised_by, "at_us": time_us, **data}
         case _:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from gateway.durable import history as h
-from gateway.durable.codec import Json, unpack
+from gateway.durable.codec import Json, unpack_plain
 from gateway.shedding.breaker_model import (
     CommandResult,
     Ended,
@@ -92,7 +92,7 @@ class _Teller:
                 pass
         for action in operation.actions:
             if isinstance(action, h.EntityReply):
-                self._answered(unpack(action.result))
+                self._answered(unpack_plain(action.result))
 
     def _asked(self, seq: int, at_us: int, operation: h.OperationRecord) -> None:
         asked = _switch(operation.input)
@@ -116,7 +116,7 @@ class _Teller:
             move.sent = True
             self.open = move
         else:
-            self._answered(unpack(operation.result))
+            self._answered(unpack_plain(operation.result))
 
     def _answered(self, told: Json) -> None:
         """What the caller of a command is told; the last word counts (first unknown, later resolved)."""

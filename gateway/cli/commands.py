@@ -6,7 +6,7 @@ carries ``actor``, the name that a person gave; the daemon knows the user of the
     status                                                     instances.list  [status name prefix limit after]
     instances.show  instance [history]                         instances.start name [input instance] actor
     instances.timeline instance [exact]                        instances.export instance
-    instances.raise instance event [data] actor                instances.terminate instance reason actor
+    instances.raise instance event [data] actor                instances.terminate | suspend | resume | rewind
     timers          [limit]                                    breakers.list [position tier outcome prefix limit after]
     breakers.show   feeder                                     breakers.open | close | block | unblock
     override        decision reason [instance feeder                            feeder reason wait_s [force] actor
@@ -101,7 +101,7 @@ def _timers(options: argparse.Namespace) -> Request:
 
 
 def _instances_list(options: argparse.Namespace) -> Request:
-    return _question("instances.list", _given(options, "status", "name", "prefix", "limit", "after"))
+    return _question("instances.list", _given(options, "status", "name", "prefix", "since", "until", "limit", "after"))
 
 
 def _instances_show(options: argparse.Namespace) -> Request:
@@ -124,8 +124,8 @@ def _instances_raise(options: argparse.Namespace) -> Request:
     return _action(options, "instances.raise", args)
 
 
-def _instances_terminate(options: argparse.Namespace) -> Request:
-    return _action(options, "instances.terminate", {"instance": options.instance, "reason": options.reason})
+def _instances_act(options: argparse.Namespace) -> Request:
+    return _action(options, f"instances.{options.command2}", {"instance": options.instance, "reason": options.reason})
 
 
 def _breakers_list(options: argparse.Namespace) -> Request:
@@ -181,7 +181,10 @@ BUILDERS: dict[str, Callable[[argparse.Namespace], Request]] = {
     "instances show": _instances_show,
     "instances start": _instances_start,
     "instances raise": _instances_raise,
-    "instances terminate": _instances_terminate,
+    "instances terminate": _instances_act,
+    "instances suspend": _instances_act,
+    "instances resume": _instances_act,
+    "instances rewind": _instances_act,
     "breakers list": _breakers_list,
     "breakers show": _breakers_show,
     "breakers open": _breakers_act,

@@ -90,7 +90,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("status", parents=ask, help="load, mode, procedure, breakers, links at one glance")
     timers = commands.add_parser("timers", parents=ask, help="durable timers that run")
     timers.add_argument("--limit", type=_count, help="at most so many")
-    _add_instances(commands.add_parser("instances", help="runs of procedures: list, show, start, raise, terminate"))
+    _add_instances(
+        commands.add_parser("instances", help="runs of procedures: list, show, start, raise, suspend, terminate, …")
+    )
     _add_breakers(commands.add_parser("breakers", help="breakers: list, show, open, close, block, unblock"))
 
     why = commands.add_parser(
@@ -153,6 +155,10 @@ def _add_instances(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--status", help="only these, as in --status Running")
     listing.add_argument("--name", help="only of this orchestrator")
     listing.add_argument("--prefix", help="only ids that begin so")
+    listing.add_argument(
+        "--since", metavar="TIME", help="only those created at this time or later, as 2026-01-14T08:30Z"
+    )
+    listing.add_argument("--until", metavar="TIME", help="only those created at this time or earlier")
     _add_page(listing, "instance")
     show = commands.add_parser("show", parents=ask, help="one instance; --timeline tells its story")
     show.add_argument("instance", metavar="ID")
@@ -172,9 +178,15 @@ def _add_instances(parser: argparse.ArgumentParser) -> None:
     export.add_argument("--all", action="store_true", help="of all orchestrations")
     export.add_argument("--out", metavar="FILE", help="write them there (default: standard output)")
     export.add_argument("--journal", metavar="FILE", help="read this journal (or a copy of one), ask no daemon")
-    terminate = commands.add_parser("terminate", parents=act, help="end an instance at once; breakers stay as they are")
-    terminate.add_argument("instance", metavar="ID")
-    _add_reason(terminate)
+    for name, text in (
+        ("terminate", "end an instance at once; breakers stay as they are"),
+        ("suspend", "let an instance stand still; what comes is kept for it"),
+        ("resume", "let a suspended instance go on"),
+        ("rewind", "take a failed instance back to before its failure, and let it go on"),
+    ):
+        action = commands.add_parser(name, parents=act, help=text)
+        action.add_argument("instance", metavar="ID")
+        _add_reason(action)
 
 
 def _add_breakers(parser: argparse.ArgumentParser) -> None:

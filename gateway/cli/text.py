@@ -56,6 +56,8 @@ def _instance(result: Fields) -> list[str]:
     lines = []
     for key in ("instance", "name", "status", "created", "updated"):
         lines.append(f"{key:<15}{moment(result.text(key))}")
+    if result.number("replays"):
+        lines.append(f"{'replays':<15}{result.text('replays')}")
     lines += _failure(result.part("failure"))
     for key in ("input", "output", "custom_status"):
         value = result.raw(key)
@@ -196,6 +198,9 @@ _WRITERS: dict[str, Callable[[Fields], list[str]]] = {
     "instances start": lambda result: [f"Started {result.text('instance')}"],
     "instances raise": lambda result: ["The event is on its way."],
     "instances terminate": lambda result: ["It ends at its next turn; breakers stay as they are."],
+    "instances suspend": lambda result: ["It stands still from its next turn on; what it has started goes on."],
+    "instances resume": lambda result: ["It goes on, with all that has come meanwhile."],
+    "instances rewind": lambda result: ["It goes on from before its failure; the steps that failed run again."],
     "breakers list": _breakers,
     "breakers show": _breaker,
     "breakers open": _operated,

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 
 from gateway.clock import iso
-from gateway.durable.codec import NULL, Json, Raw, unpack
+from gateway.durable.codec import NULL, Json, Raw, unpack_plain
 
 FEW = 4
 """Entries of an object or list that are told one by one; of more, the rest is counted."""
@@ -28,7 +28,7 @@ def preview(value: Json, width: int = 60) -> str:
 
 def preview_raw(raw: Raw, width: int = 60) -> str:
     """As ``preview``, of a payload."""
-    return "" if raw is NULL else preview(unpack(raw), width)
+    return "" if raw is NULL else preview(unpack_plain(raw), width)
 
 
 def _words(value: Json, nested: bool) -> str:

@@ -42,6 +42,7 @@ class Row(msgspec.Struct):
     who: str = ""
     why: str = ""
     execution: int = 1
+    seq: int = 0
 
     @property
     def took_us(self) -> int | None:
@@ -59,17 +60,24 @@ class _Teller:
     """Activities by operation_id: further attempts belong to the same row."""
     failed_in: dict[int, Row] = field(default_factory=dict)
     """Timers that were set in the turn in which this call failed: one of them may be the wait before its next attempt."""
+    known: dict[int, Row] = field(default_factory=dict)
+    """All steps, also those that have ended."""
     suspended: Row | None = None
     status: bytes = b""
     execution: int = 1
+    seq: int = 0
+    rewinds: bool = False
+    """This turn tells again what turns had heard that count no more."""
 
     def add(self, row: Row) -> Row:
-        row.execution = self.execution
+        row.execution, row.seq = self.execution, self.seq
         self.rows.append(row)
         return row
 
-    def turn(self, time_us: int, record: h.TurnRecord) -> None:
+    def turn(self, seq: int, time_us: int, record: h.TurnRecord) -> None:
         """One turn: what came in, then what was decided."""
+        self.seq = seq
+        self.rewinds = any(isinstance(event, h.ExecutionRewound) for event in record.events)
         failed: list[Row] = []
         for event in record.events:
             row = self._came(time_us, event) if event.incoming else None
@@ -94,7 +102,8 @@ class _Teller:
                 name = event.name + (f" version {event.version}" if event.version else "")
                 self.add(Row(at_us, kind, name, value=event.input, who=event.parent))
             case h.EventRaised():
-                self.add(Row(at_us, "event", event.name, value=event.data, who=event.raised_by))
+                again = "heard again after the rewind" if self.rewinds else ""
+                self.add(Row(at_us, "event", event.name, value=event.data, who=event.raised_by, why=again))
             case h.TaskCompleted() | h.SubOrchestrationInstanceCompleted() | h.EntityOperationCompleted():
                 return self._ended(at_us, event.id, "done", event.result)
             case h.TaskFailed() | h.SubOrchestrationInstanceFailed() | h.EntityOperationFailed():
@@ -109,6 +118,8 @@ class _Teller:
                 )
             case h.ExecutionResumed():
                 self._resumed(at_us, event)
+            case h.ExecutionRewound():
+                self._rewound(at_us, event)
             case h.ExecutionTerminated():
                 self.add(Row(at_us, "terminated", outcome="terminated", who=event.raised_by, why=event.reason))
             case _:
@@ -118,10 +129,21 @@ class _Teller:
     def _ended(
         self, at_us: int, step: int, outcome: str, result: Raw = NULL, failure: FailureDetails | None = None
     ) -> Row:
-        row = self.steps.pop(step, None) or self.add(Row(0, "step", step=step))
+        row = self.steps.pop(step, None) or self.known.get(step) or self.add(Row(0, "step", step=step))
         row.done_us, row.outcome, row.result, row.failure = at_us, outcome, result, failure
         row.at_us = row.at_us or at_us
         return row
+
+    def _rewound(self, at_us: int, event: h.ExecutionRewound) -> None:
+        """What the turns that count no more had left open is forgotten; steps that run again are told again."""
+        self.add(Row(at_us, "rewound", who=event.raised_by, why=event.reason))
+        for row in self.rows:
+            if row.outcome == OPEN and row.step and row.seq >= event.until:
+                row.done_us, row.outcome = at_us, "forgotten"
+        for step in event.again:
+            before = self.known.get(step)
+            if before is not None:
+                self._asked(at_us, step, before.kind, before.name, before.value)
 
     def _resumed(self, at_us: int, event: h.ExecutionResumed) -> None:
         row = self.suspended or self.add(Row(at_us, "suspended"))
@@ -170,7 +192,7 @@ class _Teller:
 
     def _asked(self, at_us: int, step: int, kind: str, name: str, value: Raw) -> Row:
         row = self.add(Row(at_us, kind, name, step, outcome=OPEN, value=value))
-        self.steps[step] = row
+        self.steps[step] = self.known[step] = row
         return row
 
     def _activity(self, at_us: int, event: h.TaskScheduled, fired: list[int]) -> None:
@@ -179,7 +201,7 @@ class _Teller:
             row = self._asked(at_us, event.id, "activity", event.name, event.input)
             self.calls[event.operation_id] = row
         row.attempts, row.outcome, row.done_us = event.attempt, OPEN, 0
-        self.steps[event.id] = row
+        self.steps[event.id] = self.known[event.id] = row
         waited = next((timer for timer in fired if self.failed_in.get(timer) is row), None)
         if waited is not None:
             # The wait between two attempts is part of the call.
@@ -200,11 +222,11 @@ def _unforeseen(at_us: int, event: h.Event) -> Row:
     return Row(at_us, type(event).__name__, step=step, value=Raw(encode(event)), who=who, why=why)
 
 
-def timeline(turns: Iterable[tuple[int, h.TurnRecord]]) -> list[Row]:
-    """The rows of these turns (time in µs, record), in the order in which things began."""
+def timeline(turns: Iterable[tuple[int, int, h.TurnRecord]]) -> list[Row]:
+    """The rows of these turns (number of the record, time in µs, record), in the order in which things began."""
     teller = _Teller()
-    for time_us, record in turns:
-        teller.turn(time_us, record)
+    for seq, time_us, record in turns:
+        teller.turn(seq, time_us, record)
     return sorted(teller.rows, key=lambda row: row.at_us)
 
 
@@ -236,4 +258,5 @@ def exact(row: Row) -> dict[str, object]:
         "who": row.who,
         "why": row.why,
         "execution": row.execution,
+        "seq": row.seq,
     }

@@ -5,6 +5,8 @@ Each function raises ControlError (``bad_request``) that names the argument and 
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from gateway.control import Code, ControlError
 from gateway.durable.codec import Json
 
@@ -46,6 +48,19 @@ def limit(args: Arguments) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= PAGE_AT_MOST:
         raise ControlError(Code.BAD_REQUEST, f"limit must be a whole number from 1 to {PAGE_AT_MOST}")
     return value
+
+
+def moment(args: Arguments, key: str) -> datetime | None:
+    """A time that may be left out, as RFC 3339 or a date; UTC unless it says otherwise."""
+    value = optional(args, key)
+    if value is None:
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        wanted = "write it as in 2026-01-14, or 2026-01-14T08:30:00Z"
+        raise ControlError(Code.BAD_REQUEST, f"{key}: {value[:60]!r} is no time; {wanted}") from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def who(args: Arguments) -> str:

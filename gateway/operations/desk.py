@@ -26,6 +26,7 @@ from gateway.durable import (
     LimitExceededError,
     NotFoundError,
     NotSerializableError,
+    WrongStatusError,
 )
 from gateway.durable.codec import Json
 from gateway.operations.arguments import TEXT_AT_MOST, Arguments, text, who
@@ -43,6 +44,7 @@ _CODES: tuple[tuple[type[Exception], Code], ...] = (
     (NotSerializableError, Code.BAD_REQUEST),
     (EngineStoppedError, Code.UNAVAILABLE),
     (EntityOperationError, Code.REFUSED),
+    (WrongStatusError, Code.REFUSED),
     (ValueError, Code.BAD_REQUEST),
 )
 """The first that fits decides."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -12,15 +13,18 @@ from gateway.durable.codec import Json
 from gateway.durable.exported import recorded
 from gateway.durable.instances import ORCHESTRATION
 from gateway.durable.store import InstanceRow
-from gateway.operations.arguments import Arguments, limit, optional, text, who
+from gateway.operations.arguments import Arguments, limit, moment, optional, text, who
 from gateway.operations.desk import Desk
 from gateway.shedding.entities import substation_id
+from gateway.shedding.substation import PROTOCOL
 
 
 async def show_list(desk: Desk, args: Arguments) -> Json:
     """A page of orchestrations."""
     most = limit(args)
     found = await desk.engine.client.get_status_by(
+        moment(args, "since"),
+        moment(args, "until"),
         runtime_status=_statuses(args),
         name=optional(args, "name"),
         prefix=optional(args, "prefix"),
@@ -92,6 +96,58 @@ async def terminate(desk: Desk, args: Arguments) -> Json:
     return {"accepted": True}
 
 
+async def suspend(desk: Desk, args: Arguments) -> Json:
+    """Let an orchestration stand still."""
+    instance, reason = text(args, "instance"), text(args, "reason")
+    async with desk.audited(args, "instances.suspend", instance=instance, reason=reason):
+        await desk.engine.client.suspend(instance, reason, raised_by=who(args))
+    return {"accepted": True}
+
+
+async def resume(desk: Desk, args: Arguments) -> Json:
+    """Let a suspended orchestration go on."""
+    instance, reason = text(args, "instance"), text(args, "reason")
+    async with desk.audited(args, "instances.resume", instance=instance, reason=reason):
+        await desk.engine.client.resume(instance, reason, raised_by=who(args))
+    return {"accepted": True}
+
+
+async def rewind(desk: Desk, args: Arguments) -> Json:
+    """Take a failed orchestration back to before its failure; a procedure has to have the station for that."""
+    instance, reason = text(args, "instance"), text(args, "reason")
+    async with desk.audited(args, "instances.rewind", instance=instance, reason=reason):
+        given_back = await _claim_again(desk, instance)
+        try:
+            await desk.engine.client.rewind(instance, reason, raised_by=who(args))
+        except BaseException:
+            await given_back()
+            raise
+    return {"accepted": True}
+
+
+async def _claim_again(desk: Desk, instance: str) -> Callable[[], Awaitable[None]]:
+    """The station for a procedure that has failed and so has given it back; what undoes that.
+
+    Errors: ControlError (``refused``) while another one has it: there are never two.
+    """
+
+    async def nothing() -> None:
+        pass
+
+    async def give_back() -> None:
+        ended = {"instance": instance, "result": {"status": "failed", "reason": "it could not be rewound"}}
+        await desk.engine.client.signal_entity(station, "finished", ended)
+
+    station = substation_id(desk.field.site)
+    status = await desk.engine.client.get_status(instance)
+    if status.name != PROTOCOL or status.runtime_status is not OrchestrationRuntimeStatus.Failed:
+        return nothing
+    claimed = await desk.engine.client.call_entity(station, "claim", {"instance": instance}, operator=True)
+    if not claimed["granted"]:
+        raise ControlError(Code.REFUSED, f"{instance} can't have the station again: {claimed['reason']}")
+    return give_back
+
+
 def _instance(one: DurableOrchestrationStatus) -> dict[str, Json]:
     return {
         "instance": one.instance_id,
@@ -100,4 +156,5 @@ def _instance(one: DurableOrchestrationStatus) -> dict[str, Json]:
         "created": one.created_time.isoformat(),
         "updated": one.last_updated_time.isoformat(),
         "custom_status": one.custom_status,
+        "replays": one.replays,
     }

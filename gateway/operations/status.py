@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 
 import msgspec
@@ -17,6 +18,7 @@ from gateway.shedding.measuring import read_load
 from gateway.shedding.substation import Substation
 from protocols.base import LinkState
 
+REPLAYED_SHOWN = 5
 LINKS_SHOWN = 50
 """Links in trouble that are named."""
 
@@ -124,8 +126,16 @@ def _engine(desk: Desk) -> dict[str, Json]:
         "turns": engine.counters.turns,
         "queued": engine.activities.queued,
         "replays": engine.counters.replays,
+        "replayed_most": _replayed_most(desk),
         "pending_activities": engine.activities.running + engine.activities.queued,
     }
+
+
+def _replayed_most(desk: Desk) -> list[Json]:
+    """Live orchestrations that were replayed most often: a high value means too small a cache, or a process that dies."""
+    live = (one for one in desk.engine.instances.values() if isinstance(one, Orchestration) and one.replays)
+    most = heapq.nlargest(REPLAYED_SHOWN, live, key=lambda one: one.replays)
+    return [{"instance": one.id, "name": one.name, "replays": one.replays} for one in most]
 
 
 def _timer(instance: str, task_id: int, due_us: int, now_us: int) -> dict[str, Json]:

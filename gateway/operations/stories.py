@@ -14,7 +14,7 @@ from gateway.clock import iso
 from gateway.control import Code, ControlError
 from gateway.decision import Decision, decision_of
 from gateway.durable import history as h
-from gateway.durable.codec import Json, Raw, unpack
+from gateway.durable.codec import Json, Raw, unpack_plain
 from gateway.durable.instances import Orchestration
 from gateway.durable.preview import preview, preview_raw
 from gateway.durable.timeline import Row, exact, present_run, timeline
@@ -43,7 +43,7 @@ async def show_timeline(desk: Desk, args: Arguments) -> Json:
     except msgspec.MsgspecError as error:
         raise ControlError(Code.UNAVAILABLE, f"this version can't read the history of {instance}: {error}") from error
     run, complete = present_run(turns)
-    rows = timeline((time_us, record) for _, time_us, record in run)
+    rows = timeline(run)
     return {
         "instance": instance,
         "name": status.name,
@@ -71,7 +71,7 @@ def _in_words(row: Row) -> dict[str, Json]:
 
 def _sentence(raw: Raw) -> str:
     """A custom status for people carries a sentence; anything else in a few words."""
-    value = unpack(raw)
+    value = unpack_plain(raw)
     sentence = value.get("sentence") if isinstance(value, dict) else None
     return preview(sentence if isinstance(sentence, str) else value, PREVIEW_WIDTH)
 
@@ -171,7 +171,7 @@ async def _stress(desk: Desk, before_us: int) -> Json:
             continue
         for operation in reversed(h.decode_entity_record(record[4]).operations):
             if operation.name == "stress" and operation.failure is None:
-                told = unpack(operation.input)
+                told = unpack_plain(operation.input)
                 return {"on": told["on"], "load_pct": told["load_pct"], "at_us": record[3]}
     return None
 
