@@ -172,6 +172,7 @@ class Interpreter:
             case "again":
                 if self.program["rounds"] > 0:
                     rounds = self.program["rounds"] - 1
+                    self.results.append("again")
                     context.continue_as_new({**self.program, "rounds": rounds, "carry": digest(self.results) % 1000})
                     yield from self._block(step["then"])
                     raise _Return
@@ -344,7 +345,7 @@ class _Maker:
             (12, "wait"),
             (2, "start"),
             (int(bool(self.slots)) * 4, "join"),
-            (int(any(do == "timer" for _, do in self.slots)), "cancel"),
+            (int(any(do == "timer" for _, do in self.slots)) * 2, "cancel"),
             (2, "signal"),
             (1, "status"),
             (1, "now"),
@@ -361,7 +362,7 @@ class _Maker:
             case "wait":
                 return {"op": op, "what": self.task(0)}
             case "start":
-                leaf = self.leaf(0, early=True)
+                leaf = {"do": "timer", "s": self.draw(_SECONDS)} if self.likely(30) else self.leaf(0, early=True)
                 slot = f"s{len(self.slots)}"
                 self.slots.append((slot, leaf["do"]))
                 return {"op": op, "what": leaf, "as": slot}
@@ -387,13 +388,16 @@ class _Maker:
                 return {"op": op}
 
     def again(self) -> Json:
+        """Continue as new, and some steps after it: what they ask for is ignored."""
         after: list[Json] = []
         if self.likely(30):
             after.append(self.to_entity({"op": "signal"}))
         if self.likely(20):
-            after.append({"op": "wait", "what": self.leaf(0)})
-        elif self.likely(15):
             after.append({"op": "again", "then": []})
+        if self.likely(20):
+            after.append({"op": "raise_if_odd", "tag": self.tag()})
+        if self.likely(20):
+            after.append({"op": "wait", "what": self.leaf(0)})
         return {"op": "again", "then": after}
 
     def slot(self) -> Json:
