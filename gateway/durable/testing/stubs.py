@@ -124,6 +124,7 @@ class BenchRegistry(Registry):
         self.unexpected: UnexpectedCall | None = None
         self._stubs: dict[str, list[Stub]] = {}
         self._answers: dict[Key, _Answer] = {}
+        self._called: set[Key] = set()
         self._repeated: set[Key] = set()
 
     def add_stub(self, stub: Stub) -> Stub:
@@ -135,12 +136,12 @@ class BenchRegistry(Registry):
         return stub
 
     def repeat(self, keys: Iterable[Key]) -> None:
-        """The next call with each of these keys is a repetition."""
-        self._repeated = set(keys) & set(self._answers)
+        """The next call with each of these keys is a repetition, if there was one."""
+        self._repeated = set(keys) & self._called
 
-    def answered_keys(self) -> set[Key]:
-        """All calls that stubs have answered."""
-        return set(self._answers)
+    def called_keys(self) -> set[Key]:
+        """All calls that there were."""
+        return set(self._called)
 
     # What the engine asks
 
@@ -160,10 +161,10 @@ class BenchRegistry(Registry):
 
         async def perform(value: Json, context: ActivityContext) -> Json:
             with self._at_work():
+                call = self._write_down(name, value, context)
                 if name in self._stubs:
-                    return await self._stubbed(name, value, context)
+                    return await self._stubbed(call, context)
                 assert real is not None
-                self._write_down(name, value, context, again=False)
                 return await _run(real, value, context)
 
         if real is None:
@@ -173,23 +174,20 @@ class BenchRegistry(Registry):
             real, function=perform, timeout_s=None if name in self._stubs else real.timeout_s, takes=2, on_loop=True
         )
 
-    async def _stubbed(self, name: str, value: Json, context: ActivityContext) -> Json:
-        key = (context.operation_id, context.attempt)
-        again = key in self._repeated
-        self._repeated.discard(key)
-        call = self._write_down(name, value, context, again)
-        stub = next((s for s in self._stubs[name] if not s.used_up), None)
-        if again:
-            stub = stub or self._stubs[name][-1]
+    async def _stubbed(self, call: Call, context: ActivityContext) -> Json:
+        key, line = (call.operation_id, call.attempt), self._stubs[call.name]
+        stub = next((s for s in line if not s.used_up), None)
+        if call.again and key in self._answers:
+            stub = stub or line[-1]
             answer = self._answers[key]
         elif stub is None:
-            times = sum(s.times or 0 for s in self._stubs[name])
+            times = sum(s.times or 0 for s in line)
             self.unexpected = UnexpectedCall(f"{call} is one more than the {times} calls that its stubs answer")
             raise self.unexpected
         else:
-            answer = self._answers[key] = await stub.answer(value, context)
+            answer = self._answers[key] = await stub.answer(call.input, context)
         stub.calls.append(call)
-        await self._pass_time(stub, name)
+        await self._pass_time(stub, call.name)
         if answer.error is not None:
             raise answer.error
         return answer.value
@@ -214,8 +212,12 @@ class BenchRegistry(Registry):
         except NotFoundError:
             return None
 
-    def _write_down(self, name: str, value: Json, context: ActivityContext, again: bool) -> Call:
-        call = Call(name, value, context.instance_id, context.operation_id, context.attempt, self.clock.now, again)
+    def _write_down(self, name: str, value: Json, context: ActivityContext) -> Call:
+        key = (context.operation_id, context.attempt)
+        again = key in self._repeated
+        self._repeated.discard(key)
+        self._called.add(key)
+        call = Call(name, value, context.instance_id, *key, self.clock.now, again)
         self.calls.append(call)
         return call
 

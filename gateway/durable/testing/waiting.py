@@ -39,7 +39,7 @@ def waits_for(instance: Orchestration, registry: Registry, records: Sequence[Rec
     except DurableError as error:
         return f"can't be replayed: {error}"
     task = execution.waits_for
-    told = "waits for nothing" if task is None else f"waits for {_words(task, execution)} (at {execution.line_of(0)})"
+    told = "waits for nothing" if task is None else f"waits for {_words(task, execution)} ({execution.line_of(0)})"
     execution.close()
     return told
 

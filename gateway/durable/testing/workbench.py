@@ -97,8 +97,8 @@ class Workbench:
     # What there is
 
     def add(self, part: Part, name: str | None = None) -> None:
-        """Register a module (all that it offers, as the daemon does), an app or blueprint, or one function or class: as what
-        its mark says, else as an orchestrator. For options (time-outs, state types) use ``registry``.
+        """Register a module (all that it offers, as the daemon does), an app or blueprint, or one function or class: as
+        what its mark says, else as an orchestrator. For options (time-outs, state types) use ``registry``.
 
         Errors: AlreadyExistsError.
         """
@@ -326,7 +326,7 @@ class Workbench:
         self.clock.go_on(downtime)
         await self._start_again(list(batches))
         if after is not None:
-            self.registry.repeat(self.registry.answered_keys())
+            self.registry.repeat(self.registry.called_keys())
         await self.settle()
 
     async def stop(self) -> None:
