@@ -29,6 +29,7 @@ from gateway.durable.errors import (
     TaskFailedError,
     WrongStatusError,
 )
+from gateway.durable.housekeeping import CleanEntityStorageResult, EntityStatus, PurgeHistoryResult
 from gateway.durable.identity import EntityId
 from gateway.durable.instances import OrchestrationRuntimeStatus
 from gateway.durable.registry import Registry, activity, entity, orchestrator
@@ -40,6 +41,7 @@ __all__ = [
     "ActivityContext",
     "AlreadyExistsError",
     "Blueprint",
+    "CleanEntityStorageResult",
     "DFApp",
     "DurableEntityContext",
     "DurableError",
@@ -54,6 +56,7 @@ __all__ = [
     "EntityLockError",
     "EntityOperationError",
     "EntityStateResponse",
+    "EntityStatus",
     "ExportError",
     "FailureDetails",
     "GoneError",
@@ -63,6 +66,7 @@ __all__ = [
     "NotSerializableError",
     "OrchestrationRuntimeStatus",
     "Orchestrator",
+    "PurgeHistoryResult",
     "Registry",
     "RetryOptions",
     "TaskFailedError",

@@ -27,6 +27,7 @@ from gateway.durable.errors import (
     NotFoundError,
 )
 from gateway.durable.external import MAX_BUFFERED_EVENTS
+from gateway.durable.housekeeping import CleanEntityStorageResult, EntityStatus, PurgeHistoryResult, list_entities
 from gateway.durable.identity import EntityId, check_instance_id, check_name, check_text, name_of
 from gateway.durable.instances import (
     ORCHESTRATION,
@@ -124,6 +125,39 @@ class DurableOrchestrationClient:
         finally:
             ledger.starting.discard(instance)
 
+    async def restart(self, instance_id: str, restart_with_new_instance_id: bool = True) -> str:
+        """Start an orchestration anew: same name, version and input (that of its present execution); returns the id.
+
+        restart_with_new_instance_id: under an id of its own, whatever the old one does; else under the same, once it has
+        finished. Errors: NotFoundError (no such orchestration, or its code is gone), AlreadyExistsError (it still runs),
+        EngineStoppedError.
+        """
+        engine = self._engine
+        await engine.admit()
+        await engine.on_disk()  # what has started up to now can be read
+        row = await self._row(instance_id)
+        if row is None or row.kind != ORCHESTRATION:
+            raise NotFoundError(f"there is no orchestration {instance_id!r}")
+        version = decode_state(row.state).version
+        code = engine.registry.get_orchestrator(row.name, version)
+        started = h.ExecutionStarted(row.name, await self._input_of(row), version, fingerprint=code.fingerprint)
+        instance = uuid.uuid4().hex if restart_with_new_instance_id else instance_id
+        if restart_with_new_instance_id:
+            engine.ledger.begin(instance, started, Lane.OPERATOR, known=True)
+        else:
+            await self._begin_named(instance, started)
+        await engine.on_disk()
+        return instance
+
+    async def _input_of(self, row: InstanceRow) -> Raw:
+        live = self._engine.instances.get(row.instance)
+        for mail in live.mailbox.mails if live is not None else ():
+            if isinstance(mail.content, h.ExecutionStarted):  # it has not run yet
+                return mail.content.input
+        records = await self._engine.store.history(row.instance, row.first_seq)
+        events = [event for r in records if r[2] == h.TURN for event in h.decode_turn(r[4]).events]
+        return next((event.input for event in events if isinstance(event, h.ExecutionStarted)), NULL)
+
     async def raise_event(
         self, instance_id: str, event_name: str, event_data: Json = None, raised_by: str = ""
     ) -> None:
@@ -186,6 +220,42 @@ class DurableOrchestrationClient:
         instance = await self._live(instance_id)
         self._engine.ledger.send(instance, event, Lane.OPERATOR)
         await self._engine.on_disk()
+
+    async def purge_instance_history(self, instance_id: str, raised_by: str = "") -> PurgeHistoryResult:
+        """Remove a finished orchestration; its records stay in the log. Returns once that is on disk.
+
+        Errors: NotFoundError, WrongStatusError (it has not finished, or something of it is still under way),
+        EngineStoppedError.
+        """
+        check_text(raised_by, "the name of who did it")
+        await self._engine.admit()
+        result = await self._engine.housekeeping.purge(instance_id, raised_by)
+        await self._engine.on_disk()
+        return result
+
+    async def purge_instance_history_by(
+        self,
+        created_time_from: datetime | None = None,
+        created_time_to: datetime | None = None,
+        runtime_status: Sequence[OrchestrationRuntimeStatus] | None = None,
+        raised_by: str = "",
+    ) -> PurgeHistoryResult:
+        """Remove the finished orchestrations that were created in this time, of these statuses (all that are final, unless
+        given); those of which something is still under way are left. Returns once that is on disk.
+
+        Errors: ValueError without created_time_from or for a status that is not final; EngineStoppedError.
+        """
+        check_text(raised_by, "the name of who did it")
+        if created_time_from is None:
+            raise ValueError("created_time_from is required: say from when on, so that nothing goes by mistake")
+        statuses = list(TERMINAL) if runtime_status is None else list(runtime_status)
+        for status in statuses:
+            if status not in TERMINAL:
+                raise ValueError(f"only finished orchestrations can be purged, not those that are {status}")
+        await self._engine.admit()
+        result = await self._engine.housekeeping.purge_by(created_time_from, created_time_to, statuses, raised_by)
+        await self._engine.on_disk()
+        return result
 
     async def _live(self, instance_id: str) -> Orchestration:
         instance = self._engine.instances.get(instance_id)
@@ -271,6 +341,45 @@ class DurableOrchestrationClient:
         """The committed state of an entity, and whether there is one; plain JSON, as in all queries."""
         raw = self.read_entity_raw(entity_id)
         return EntityStateResponse(raw is not None, None if raw is None else unpack_plain(raw))
+
+    async def list_entities(
+        self,
+        name: str | None = None,
+        last_modified_from: datetime | None = None,
+        last_modified_to: datetime | None = None,
+        *,
+        include_state: bool = True,
+        include_transient: bool = False,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[EntityStatus]:
+        """Committed entities in the order of their ids (``@name@key``), those after the id ``after``.
+
+        name: how their names begin. include_state: with their states. include_transient: also those without one.
+        """
+        return await list_entities(
+            self._engine.store,
+            "@" + (name or "").lower(),
+            0 if last_modified_from is None else to_us(last_modified_from),
+            None if last_modified_to is None else to_us(last_modified_to),
+            include_state,
+            include_transient,
+            limit,
+            after,
+        )
+
+    async def clean_entity_storage(
+        self, remove_empty_entities: bool = True, release_orphaned_locks: bool = True
+    ) -> CleanEntityStorageResult:
+        """Remove entities that nothing is known of, and release locks whose owner is gone; returns once that is on disk.
+
+        An entity that has ever started an activity, let a caller wait or made up an orchestration's id is kept: its ids
+        must not begin anew. Errors: EngineStoppedError.
+        """
+        await self._engine.admit()
+        result = await self._engine.housekeeping.clean_entities(remove_empty_entities, release_orphaned_locks)
+        await self._engine.on_disk()
+        return result
 
     # Queries
 

@@ -33,6 +33,7 @@ from gateway.durable.entities import Callers, Entities
 from gateway.durable.entity import CLIENT
 from gateway.durable.errors import EngineStoppedError
 from gateway.durable.futures import set_done, set_error
+from gateway.durable.housekeeping import Housekeeping
 from gateway.durable.instances import EntityInstance, Instance, Orchestration
 from gateway.durable.ledger import Counters, Ledger
 from gateway.durable.mailbox import Lane
@@ -80,6 +81,7 @@ class Engine:
         self.underway = Underway(self.ledger, self.timers, self.activities)
         self._orchestrations = Orchestrations(self.ledger, self.underway, store, max_live, self._fail)
         self.rewinding = Rewinding(self.ledger, self.underway, store, self._orchestrations, self.on_disk)
+        self.housekeeping = Housekeeping(self)
         self._entities = Entities(self.ledger, self.underway, self.callers)
         self._writer = Writer(store, self.ledger, max_pending, self._committed, self._orchestrations.evict, self._fail)
         self._interrupted = Interrupted()

@@ -63,6 +63,10 @@ class Underway:
         """Those of an instance that have no result yet, by id; also of one that has finished."""
         return {task_id for holder, task_id in self._pending if holder == instance_id}
 
+    def holders(self) -> set[str]:
+        """Instances that have activities without a result."""
+        return {holder for holder, _ in self._pending}
+
     def cancel_activities(self, instance: Instance) -> None:
         """They are not wanted any more; those that run are cancelled once that is on disk."""
         outbox = self._ledger.outbox
@@ -134,6 +138,10 @@ class Underway:
         self._ledger.outbox.batch.add_timer(TimerRow(entity.id, number, due_us, encode_content(request)))
         self.signal_again((entity.id, number), request, due_us)
         self._ledger.wake()
+
+    def scheduled_targets(self) -> set[str]:
+        """Entities that a signal waits for."""
+        return {target for target, _ in self._scheduled}
 
     def signal_again(self, key: Key, request: OperationRequest, due_us: int) -> None:
         """A signal that waited for its time when the process before this one ended."""
