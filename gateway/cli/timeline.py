@@ -6,7 +6,7 @@ import datetime
 
 from gateway.cli.fields import MISSING, Fields, duration, moment, plain, table, with_short_times
 
-_NAME_WIDTH, _TOLD_WIDTH, _DETAIL_WIDTH = 44, 50, 100
+_NAME_WIDTH, _TOLD_WIDTH, _DETAIL_WIDTH = 44, 50, 140
 
 
 def timeline_lines(result: Fields) -> list[str]:

@@ -122,7 +122,7 @@ def _outcome(move: Fields) -> str:
         words.append(f"read back {move.text('position')} {moment_us(read_us)}, after {span((read_us - at_us) / 1e6)}")
     elif ended_us and at_us is not None:
         words.append(f"{moment_us(ended_us)}, after {span((ended_us - at_us) / 1e6)}")
-    if move.raw("detail"):
+    if move.raw("detail") and move.text("detail") != f"read back {move.text('position')}":
         words.append(move.text("detail"))
     return "; ".join(words)
 

@@ -121,6 +121,7 @@ class _Teller:
             case h.ExecutionRewound():
                 self._rewound(at_us, event)
             case h.ExecutionTerminated():
+                self._close(at_us)
                 self.add(Row(at_us, "terminated", outcome="terminated", who=event.raised_by, why=event.reason))
             case _:
                 self.add(_unforeseen(at_us, event))
@@ -148,8 +149,9 @@ class _Teller:
     def _resumed(self, at_us: int, event: h.ExecutionResumed) -> None:
         row = self.suspended or self.add(Row(at_us, "suspended"))
         row.done_us = at_us
-        row.outcome = " ".join(word for word in ("resumed", event.raised_by and f"by {event.raised_by}") if word)
-        row.outcome += f": {event.reason}" if event.reason else ""
+        row.outcome = "resumed"
+        words = ": ".join(word for word in (event.raised_by and f"by {event.raised_by}", event.reason) if word)
+        row.result = Raw(encode(words)) if words else NULL
         self.suspended = None
 
     # What was decided
@@ -180,13 +182,13 @@ class _Teller:
                 self.add(Row(at_us, "event sent", f"{event.name} to {event.instance}", event.id, value=event.data))
             case h.ContinueAsNew():
                 self.add(Row(at_us, "continued as new", value=event.input))
-                self._cancel_timers(at_us)
+                self._close(at_us)
             case h.ExecutionCompleted():
                 self.add(Row(at_us, "completed", outcome="completed", result=event.result))
-                self._cancel_timers(at_us)
+                self._close(at_us)
             case h.ExecutionFailed():
                 self.add(Row(at_us, "failed", outcome="failed", failure=event.details))
-                self._cancel_timers(at_us)
+                self._close(at_us)
             case _:
                 self.add(_unforeseen(at_us, event))
 
@@ -208,10 +210,10 @@ class _Teller:
             self.rows = [one for one in self.rows if not (one.kind == "timer" and one.step == waited)]
             del self.failed_in[waited]
 
-    def _cancel_timers(self, at_us: int) -> None:
-        """What an end does to timers that still run."""
+    def _close(self, at_us: int) -> None:
+        """What an end does to steps that have no outcome: their results, if any come, are dropped."""
         for row in self.steps.values():
-            if row.kind == "timer" and row.outcome == OPEN:
+            if row.outcome == OPEN:
                 row.done_us, row.outcome = at_us, "ended with it"
 
 
