@@ -21,7 +21,7 @@ class Decisions:
     """See above.
 
     actions: everything asked for since the start of the execution, in order. state: running, completed, failed, continued.
-    output: JSON, when completed. error: the tag in its text, when failed. status: the custom status as JSON, null when none.
+    output: JSON, when completed. error: the tag in its text, when failed. status: the custom status as JSON, null for none.
     """
 
     actions: list[Action] = field(default_factory=list)

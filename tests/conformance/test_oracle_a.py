@@ -13,11 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-
-pytest.importorskip(
-    "azure.durable_functions", reason="azure-functions-durable is not installed: NOTHING is compared with v1 (pip install -e '.[dev]')"
-)
-
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from gateway.durable import RetryOptions
@@ -27,8 +22,8 @@ from gateway.durable.execution import Execution
 from gateway.durable.external import ExternalEvents
 from gateway.durable.tasks import AllTask, AnyTask, Task
 from gateway.durable.timers import Timers
-from tests.conformance.programs import Json, scripts
-from tests.conformance.trace import FailFastAll, NewestWaitFirst
+from tests.conformance.program_strategy import scripts
+from tests.conformance.programs import Json
 from tests.conformance.v1_comparison import Tally, compare
 
 SEED = int(os.environ.get("CONFORMANCE_SEED") or random.SystemRandom().randrange(2**32))
@@ -176,6 +171,11 @@ def the_last_continue_as_new_counts(mutate: pytest.MonkeyPatch) -> None:
     mutate.setattr(Execution, "continue_as_new", again)
 
 
+def an_event_is_lost_at_continue_as_new(mutate: pytest.MonkeyPatch) -> None:
+    before = ExternalEvents.leftover
+    mutate.setattr(ExternalEvents, "leftover", lambda self: before(self)[1:])
+
+
 def entities_answer_with_less(mutate: pytest.MonkeyPatch) -> None:
     before = Execution._completed
 
@@ -199,6 +199,7 @@ MUTANTS = (
     a_retry_too_many,
     actions_after_continue_as_new_count,
     the_last_continue_as_new_counts,
+    an_event_is_lost_at_continue_as_new,
     entities_answer_with_less,
 )
 

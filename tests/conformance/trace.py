@@ -22,7 +22,7 @@ from gateway.durable import history as h
 from gateway.durable.codec import NULL
 from gateway.durable.execution import Execution
 from gateway.durable.external import ExternalEvents
-from gateway.durable.tasks import AllTask, Composite, EventTask, Task, TimerTask
+from gateway.durable.tasks import AllTask, Composite, EventTask, Task
 from tests.conformance.decisions import Action, Decisions, canonical
 from tests.conformance.programs import Json, interpret, marker
 from tests.conformance.world import OURS
@@ -64,10 +64,14 @@ class Rules:
 
 @dataclass(slots=True)
 class Note:
-    """Something that the code did: it waited for a tree of tasks (``leaves``), or signalled (``signal``: the action's id)."""
+    """Something that the code did: it waited for a tree of tasks (leaves), or signalled (signal: the action's id).
+
+    late: after continue_as_new.
+    """
 
     leaves: list[Task] = field(default_factory=list)
     signal: int = 0
+    late: bool = False
 
 
 @dataclass(slots=True)
@@ -93,7 +97,9 @@ class _Watched:
         self._trace.policies[task.id] = retry
         return task
 
-    def call_sub_orchestrator_with_retry(self, name: str, retry: RetryOptions, input_: Json, instance: str | None) -> Task:
+    def call_sub_orchestrator_with_retry(
+        self, name: str, retry: RetryOptions, input_: Json, instance: str | None
+    ) -> Task:
         task = self._context.call_sub_orchestrator_with_retry(name, retry, input_, instance)
         self._trace.policies[task.id] = retry
         return task
@@ -151,7 +157,7 @@ class Trace:
     def note(self, note: Note) -> None:
         """The code did something."""
         self._notes.append(note)
-        late = self.core.continue_input is not None
+        late = note.late = self.core.continue_input is not None
         if note.signal:
             self.decided.append(("late" if late else "signal", note.signal))
         for leaf in note.leaves:

@@ -52,9 +52,14 @@ def compare(script: Json, runner: asyncio.Runner, tally: Tally) -> None:
     tally.features.update(found)
     # Without tasks that are made early both engines must schedule the same in the same order.
     for instance, turns in world.turns().items():
+        before: ExecutionExport | None = None
         for execution in executions(turns):
             _note(execution, tally)
-            judge(instance, export(instance, execution), "start" not in found, tally)
+            exported = export(instance, execution)
+            if before is not None and before.left is not None and before.left != exported.carried:
+                raise Disagreement(f"{instance} left {before.left}, and went on with {exported.carried}")
+            judge(instance, exported, "start" not in found, tally)
+            before = exported
 
 
 def judge(instance: str, exported: ExecutionExport, strict: bool, tally: Tally) -> None:

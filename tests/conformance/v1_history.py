@@ -20,27 +20,18 @@ further on, both would have lived through different histories.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from gateway.clock import from_us
 from gateway.durable import history as h
-from gateway.durable.codec import NULL
 from gateway.durable.tasks import EventTask, Task
+from tests.conformance import v1_events as v1
 from tests.conformance.decisions import Decisions
 from tests.conformance.trace import Note, Rules, Step, Trace
 from tests.conformance.world import Turns
-
-V1Event = dict[str, Any]
-
-ORCHESTRATOR_STARTED, ORCHESTRATOR_COMPLETED, EXECUTION_STARTED = 12, 13, 0
-TASK_SCHEDULED, TASK_COMPLETED, TASK_FAILED = 4, 5, 6
-SUB_CREATED, SUB_COMPLETED, SUB_FAILED = 7, 8, 9
-TIMER_CREATED, TIMER_FIRED, EVENT_SENT, EVENT_RAISED = 10, 11, 14, 15
 
 
 class HostRuleBroken(AssertionError):
@@ -64,6 +55,9 @@ NEWEST_WAIT = Fork("the newest wait takes the event", Rules(newest_wait_first=Tr
 KEPT_EVENTS = Fork("several waits at once for events that came before", None)
 
 
+Events = dict[str, list[str]]
+
+
 @dataclass(slots=True)
 class Cut:
     """A point in an execution: v1's history up to it, and what our engine has decided by then.
@@ -73,7 +67,7 @@ class Cut:
     ``ours`` are then the decisions of our core under v1's rule.
     """
 
-    history: list[V1Event]
+    history: list[v1.Event]
     ours: Decisions
     early: int = 0
     in_order: bool = True
@@ -82,10 +76,16 @@ class Cut:
 
 @dataclass(slots=True)
 class ExecutionExport:
-    """One execution: input, parent, its cuts. untold: why they end before the journal does, when the SDK can't tell more."""
+    """One execution: input, parent, its cuts.
+
+    carried: events that it began with; left: those that it left when it continued as new; both by name, as JSON. untold:
+    why the cuts end before the journal does, if the SDK can't tell more.
+    """
 
     input: str
     parent: str | None
+    carried: Events = field(default_factory=dict)
+    left: Events | None = None
     cuts: list[Cut] = field(default_factory=list)
     untold: Fork | None = None
 
@@ -113,8 +113,8 @@ class _Exporter:
         self.instance = instance
         self.turns = turns
         self.trace = Trace(instance)
-        self.past: list[V1Event] = []
-        self.turn: list[V1Event] = []
+        self.past: list[v1.Event] = []
+        self.turn: list[v1.Event] = []
         self.time = ""
         self.time_us = 0
         self.sequence = 0
@@ -127,7 +127,7 @@ class _Exporter:
         self.waiting: Counter[str] = Counter()
         self.buffered: dict[str, deque[h.EventRaised]] = {}
         self.seen_waits: list[EventTask] = []
-        self.unsent: list[V1Event] = []
+        self.unsent: list[v1.Event] = []
         """Events that note what v1 has scheduled in this turn; they stand at its end."""
         self.ended: set[int] = set()
         self.oldest: EventTask | None = None
@@ -141,7 +141,7 @@ class _Exporter:
         assert isinstance(started, h.ExecutionStarted)
         for event in started.carried:
             self.buffered.setdefault(event.name, deque()).append(event)
-        found = ExecutionExport(_json(started.input), started.parent or None)
+        found = ExecutionExport(v1.text_of(started.input), started.parent or None, self._kept())
         for number, (time_us, record) in enumerate(self.turns):
             self._open(time_us)
             actions: list[h.Action] = []
@@ -157,7 +157,12 @@ class _Exporter:
             _same([e for e in record.events if not e.incoming], actions)
             found.cuts.append(Cut([*self.past, *self.turn], self.trace.decisions(), self._early(), self._in_order()))
             self._close()
+        if isinstance(self.trace.core.outcome, h.ContinueAsNew):
+            found.left = self._kept()
         return found
+
+    def _kept(self) -> Events:
+        return {name: [v1.text_of(event.data) for event in kept] for name, kept in self.buffered.items() if kept}
 
     # Turns
 
@@ -165,22 +170,20 @@ class _Exporter:
         if time_us < self.time_us:
             raise HostRuleBroken("the time of a turn lies before that of the turn before")
         self.time_us = time_us
-        self.time = from_us(time_us).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        self.time = v1.text_of_time(time_us)
         self.trace.begin_turn(time_us)
-        self._tell(ORCHESTRATOR_STARTED)
+        self._tell(v1.STARTED)
 
     def _close(self) -> None:
-        self.past += [{**event, "IsPlayed": True} for event in (*self.turn, *self.unsent)]
+        events = (*self.turn, *self.unsent, self._stamped(v1.COMPLETED))
+        self.past += [{**event, "IsPlayed": True} for event in events]
         self.turn, self.unsent = [], []
-        self._tell(ORCHESTRATOR_COMPLETED)
-        self.past += self.turn
-        self.turn = []
 
-    def _tell(self, kind: int, number: int = -1, **details: Any) -> None:
-        self.turn.append(self._v1(kind, number, **details))
+    def _tell(self, event: v1.Event) -> None:
+        self.turn.append(self._stamped(event))
 
-    def _v1(self, kind: int, number: int = -1, **details: Any) -> V1Event:
-        return {"EventType": kind, "EventId": number, "IsPlayed": False, "Timestamp": self.time, **details}
+    def _stamped(self, event: v1.Event) -> v1.Event:
+        return {"EventId": -1, "IsPlayed": False, "Timestamp": self.time, **event}
 
     def _early(self) -> int:
         scheduled = {self.root.get(task_id, task_id) for task_id in self.number}
@@ -188,7 +191,11 @@ class _Exporter:
         return len(asked - scheduled - self._signals())
 
     def _in_order(self) -> bool:
-        ids = [what.id if isinstance(what, Task) else what for _, what in self.trace.decided if isinstance(what, Task | int)]
+        ids = [
+            what.id if isinstance(what, Task) else what
+            for _, what in self.trace.decided
+            if isinstance(what, Task | int)
+        ]
         ids = [task_id for task_id in ids if task_id]  # waits for events have none
         return ids == sorted(ids)
 
@@ -217,7 +224,8 @@ class _Exporter:
         self._name_retry(step, root, kept)
         self.together.clear()
         for note in step.notes:
-            self._number(note)
+            if not note.late:
+                self._number(note)
         self._check_own_rules()
         return step.actions
 
@@ -238,7 +246,7 @@ class _Exporter:
             self.fork = NEWEST_WAIT
             self.oldest = next(w for w in self.seen_waits if w.name == event.name and not w.is_completed)
         self.waiting[event.name] -= 1
-        self._tell(EVENT_RAISED, Name=event.name, Input=_json(event.data))
+        self._tell(v1.raised(event))
 
     def _check_outcome(self, event: h.Incoming, task_id: int) -> None:
         if task_id in self.ended:
@@ -256,29 +264,7 @@ class _Exporter:
                 raise HostRuleBroken(f"timer {task_id} fired, and was cancelled before")
 
     def _tell_outcome(self, event: h.Incoming) -> None:
-        number = self.number.get(getattr(event, "id", 0), -1)
-        match event:
-            case h.ExecutionStarted():
-                self._tell(EXECUTION_STARTED, Name=event.name, Input=_json(event.input), Version=event.version or None)
-            case h.TaskCompleted(_, result):
-                self._tell(TASK_COMPLETED, TaskScheduledId=number, Result=_json(result))
-            case h.SubOrchestrationInstanceCompleted(_, result):
-                self._tell(SUB_COMPLETED, TaskScheduledId=number, Result=_json(result))
-            case h.TaskFailed(_, details):
-                self._tell(TASK_FAILED, TaskScheduledId=number, Reason=details.message, Details=details.traceback)
-            case h.SubOrchestrationInstanceFailed(_, details):
-                self._tell(SUB_FAILED, TaskScheduledId=number, Reason=details.message, Details=details.traceback)
-            case h.TimerFired():
-                self._tell(TIMER_FIRED, TimerId=number)
-            case h.EntityOperationCompleted(task_id, result):
-                self._answer(task_id, {"result": _json(result)})
-            case h.EntityOperationFailed(task_id, details):
-                self._answer(task_id, {"result": json.dumps(details.message), "exceptionType": details.kind})
-            case _:
-                raise AssertionError(f"v1 has no words for {event}")
-
-    def _answer(self, task_id: int, answer: dict[str, str]) -> None:
-        self._tell(EVENT_RAISED, Name=_call_name(task_id), Input=json.dumps(answer))
+        self._tell(v1.outcome(event, self.number.get(getattr(event, "id", 0), -1)))
 
     # Retries
 
@@ -292,7 +278,7 @@ class _Exporter:
                 self.attempts[root] += 1
                 kept = self._next()
                 if self.attempts[root] >= policy.max_number_of_attempts:
-                    self._tell(TIMER_FIRED, TimerId=kept)
+                    self._tell(v1.timer_fired(kept))
                     return None
                 return kept
             case h.TimerFired():
@@ -338,31 +324,18 @@ class _Exporter:
             if not alone:  # then v1 may open another wait before it is told
                 self.together.add(leaf.name)
             event = kept.popleft()
-            self._tell(EVENT_RAISED, Name=event.name, Input=_json(event.data))
+            self._tell(v1.raised(event))
         else:
             self.waiting[leaf.name] += 1
 
     def _schedule(self, leaf: Task) -> None:
         number = self.number[leaf.id] = self._next()
-        action = self.trace.tasks.get(leaf.id)
-        match action:
-            case h.TaskScheduled():
-                sent = self._v1(TASK_SCHEDULED, number, Name=action.name, Input=_json(action.input))
-            case h.SubOrchestrationInstanceCreated():
-                sent = self._v1(SUB_CREATED, number, Name=action.name, InstanceId=action.instance)
-            case h.TimerCreated():
-                sent = self._v1(TIMER_CREATED, number, FireAt=from_us(action.due_us).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
-            case h.EntityOperationCalled():
-                sent = self._v1(EVENT_SENT, number, Input=json.dumps({"id": _call_name(leaf.id)}))
-            case None:
-                return  # asked for after continue_as_new
-            case _:
-                raise AssertionError(f"v1 has no words for {action}")
+        asked = v1.asked(self.trace.tasks[leaf.id], number)
         held = self.held.pop(leaf.id, None)
         if held is None:
-            self.unsent.append(sent)
+            self.unsent.append(self._stamped(asked))
             return
-        self.turn.append(sent)
+        self._tell(asked)
         for event in held:
             self._tell_outcome(event)
 
@@ -379,14 +352,6 @@ class _Exporter:
         return trace.decisions()
 
 
-def _call_name(task_id: int) -> str:
-    return f"answer-to-call-{task_id}"
-
-
-def _json(raw: msgspec.Raw) -> str:
-    return "null" if raw is NULL else bytes(raw).decode()
-
-
 def _same(journaled: list[Any], decided: list[h.Action]) -> None:
     """Replay must decide what was journaled; only the lines in a traceback may differ."""
     if [_plain(action) for action in journaled] != [_plain(action) for action in decided]:
@@ -395,7 +360,5 @@ def _same(journaled: list[Any], decided: list[h.Action]) -> None:
 
 def _plain(action: h.Action) -> bytes:
     if isinstance(action, h.ExecutionFailed):
-        action = h.ExecutionFailed(msgspec.structs.replace(action.details, traceback=""))
+        action = msgspec.structs.replace(action, details=msgspec.structs.replace(action.details, traceback=""))
     return msgspec.json.encode(action)
-
-
