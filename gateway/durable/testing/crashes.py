@@ -38,10 +38,11 @@ def play(story: Story[T]) -> T:
     return asyncio.run(played())
 
 
-async def survives_every_crash(story: Story[T]) -> Survived[T]:
+async def survives_every_crash(story: Story[T], in_a_row: int = 1) -> Survived[T]:
     """Run a story without a crash, then with the power failing at each of its commits, right before it and right after it.
 
     story: prepares the bench that it is given (parts, stubs), drives it, and gives what must come out the same each time.
+    in_a_row: how often the power fails: the processes that start again lose it at their first commit, but for the last.
     Errors: AssertionError with the commit, both outcomes and what the journal tells; those of the story.
     """
     async with Workbench() as bench:
@@ -50,7 +51,9 @@ async def survives_every_crash(story: Story[T]) -> Survived[T]:
     for number in range(1, commits + 1):
         for when in ("before", "after"):
             before, after = (number, None) if when == "before" else (None, number)
-            async with Workbench(power_fails_before=before, power_fails_after=after) as bench:
+            async with Workbench(
+                power_fails_before=before, power_fails_after=after, power_fails_times=in_a_row
+            ) as bench:
                 outcome = await story(bench)
                 told = "\n".join(f"    {line}" for line in bench.story)
             assert outcome == expected, (

@@ -122,8 +122,7 @@ class Process:
 
     def _moving(self) -> str:
         if self.registry.working:
-            names = ", ".join(sorted({call.name for call in self.registry.calls}))
-            return f"{self.registry.working} of the activities called ({names}) work on: the clock stands while they do"
+            return f"at work: {', '.join(sorted(set(self.registry.working)))}; the clock stands while activities work"
         return "the store is held" if self.engine.activities.running == 0 else "activities wait for a place"
 
     async def tell(self, act: Callable[[DurableOrchestrationClient], Awaitable[T]]) -> tuple[bool, T | None]:

@@ -110,15 +110,15 @@ class Stub:
 class BenchRegistry(Registry):
     """A registry whose activities are written down, and may be stubbed.
 
-    working: calls that go on by themselves, in real time. asleep: calls that wait for the clock, or for ever. changed: set
-    when one of these numbers falls or rises.
+    working: activities that go on by themselves, in real time. asleep: how many wait for the clock, or for ever. changed:
+    set when one has ended or fallen asleep.
     """
 
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__()
         self.clock = clock
         self.calls: list[Call] = []
-        self.working = 0
+        self.working: list[str] = []
         self.asleep = 0
         self.changed = asyncio.Event()
         self.unexpected: UnexpectedCall | None = None
@@ -160,7 +160,7 @@ class BenchRegistry(Registry):
                 raise NotFoundError(told) from error
 
         async def perform(value: Json, context: ActivityContext) -> Json:
-            with self._at_work():
+            with self._at_work(name):
                 call = self._write_down(name, value, context)
                 if name in self._stubs:
                     return await self._stubbed(call, context)
@@ -197,7 +197,7 @@ class BenchRegistry(Registry):
             return
         timeout_s = self._timeout_of(name)
         limit = None if timeout_s is None else timedelta(seconds=timeout_s)
-        with self._napping():
+        with self._napping(name):
             if limit is not None and (stub.hangs or (stub.takes is not None and stub.takes > limit)):
                 await self.clock.sleep(limit)
                 raise TimeoutError(f"the activity {name} took longer than {timeout_s} s")
@@ -222,25 +222,24 @@ class BenchRegistry(Registry):
         return call
 
     @contextmanager
-    def _at_work(self) -> Iterator[None]:
-        self._count(1, 0)
+    def _at_work(self, name: str) -> Iterator[None]:
+        self.working.append(name)
         try:
             yield
         finally:
-            self._count(-1, 0)
+            self.working.remove(name)
+            self.changed.set()
 
     @contextmanager
-    def _napping(self) -> Iterator[None]:
-        self._count(-1, 1)
+    def _napping(self, name: str) -> Iterator[None]:
+        self.working.remove(name)
+        self.asleep += 1
+        self.changed.set()
         try:
             yield
         finally:
-            self._count(1, -1)
-
-    def _count(self, working: int, asleep: int) -> None:
-        self.working += working
-        self.asleep += asleep
-        self.changed.set()
+            self.working.append(name)
+            self.asleep -= 1
 
 
 async def _run(activity: Activity, value: Json, context: ActivityContext) -> Json:

@@ -60,8 +60,9 @@ class Workbench:
     """See above.
 
     parts: modules, apps, marked functions and classes, or orchestrators (see ``add``). start: engine time at the beginning.
-    power_fails_before, power_fails_after: the number of the commit that the power fails right before or after, once (see
-    MemoryStore.lose_power); the bench then goes on by itself.
+    power_fails_before, power_fails_after: the number of the commit that the power fails right before or after (see
+    MemoryStore.lose_power); the bench then goes on by itself. power_fails_times: how often, in a row: each process after
+    the first loses its power at its first commit.
     patience_s: real seconds that activities may take between two moves of the clock.
     """
 
@@ -71,14 +72,16 @@ class Workbench:
         start: datetime = DEFAULT_START,
         power_fails_before: int | None = None,
         power_fails_after: int | None = None,
+        power_fails_times: int = 1,
         patience_s: float = PATIENCE_S,
     ) -> None:
         self.clock = VirtualClock(start)
         self.registry = BenchRegistry(self.clock)
         self.store = MemoryStore()
-        if power_fails_before is not None or power_fails_after is not None:
-            self.store.lose_power(before=power_fails_before, after=power_fails_after)
         self.crashes = 0
+        self._fails_before, self._fails_after = power_fails_before, power_fails_after
+        self._failures_left = power_fails_times
+        self._plan_failure(0)
         self._patience_s = patience_s
         self._process: Process | None = None
         self._starts = 0
@@ -347,10 +350,19 @@ class Workbench:
 
     async def _start_again(self, batches: list[Batch]) -> None:
         assert self._process is not None
+        self._failures_left -= self._process.power_lost
         await self._process.kill()
         self.crashes += 1
         self.store = MemoryStore.after(batches)
+        self._plan_failure(len(batches))
         await self._begin()
+
+    def _plan_failure(self, commits: int) -> None:
+        """Let the present process, which begins with so many commits, lose its power at its time."""
+        if self._failures_left > 0 and self._fails_before is not None:
+            self.store.lose_power(before=max(self._fails_before, commits + 1))
+        elif self._failures_left > 0 and self._fails_after is not None:
+            self.store.lose_power(after=max(self._fails_after, commits + 1))
 
     # What happened
 

@@ -16,6 +16,7 @@ from types import ModuleType
 import pytest
 
 import gateway.durable as df
+from gateway.durable.determinism import check_file
 from gateway.durable.testing import Workbench, survives_every_crash
 
 PACKAGE = "gateway.durable.guide.examples"
@@ -37,6 +38,13 @@ async def outcome_of(story, at_least: int = 3):
     survived = await survives_every_crash(story)
     assert survived.boundaries >= at_least
     return survived.outcome
+
+
+def test_no_example_does_what_replay_can_not_bear():
+    for name in NAMES:
+        found = check_file(FOLDER / f"{name}.py")
+        assert found, f"no orchestrator in {name}"
+        assert not [finding for findings in found.values() for finding in findings], name
 
 
 def test_each_example_is_short_and_needs_the_engine_only():

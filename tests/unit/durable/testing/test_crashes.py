@@ -94,8 +94,21 @@ async def test_a_call_whose_result_was_lost_is_repeated_and_answered_alike():
 
     async with Workbench(power_fails_before=2) as bench:
         assert await story(bench) == ["first", "second"]
-        assert any(call.again for call in bench.calls), [str(call) for call in bench.calls]
+        assert [str(call) for call in bench.calls] == ["Ask(None)", "Ask(None) again", "Ask(None)"]
         assert len(bench.called) == 2
+
+
+async def test_a_real_activity_is_repeated_too_and_that_is_seen():
+    asked = []
+
+    def once(context):
+        return (yield context.call_activity("Ask"))
+
+    async with Workbench(once, power_fails_before=2) as bench:
+        bench.registry.activity(lambda: asked.append(1), "Ask")
+        await bench.run(once)
+        assert [call.again for call in bench.calls] == [False, True]
+        assert len(asked) == 2
 
 
 async def test_words_that_were_lost_are_told_again_and_those_on_disk_are_not():
@@ -148,6 +161,23 @@ async def test_the_grid_emergency_protocol_survives_each_crash():
     survived = await survives_every_crash(cancelled)
     assert survived.outcome[0] == {"status": "aborted"}
     assert survived.boundaries >= 4
+    assert await survives_every_crash(cancelled, in_a_row=3) == survived
+
+
+@pytest.mark.parametrize("when", ["power_fails_before", "power_fails_after"])
+async def test_a_box_that_loses_its_power_again_and_again_starts_as_often(when):
+    async with bench_with_stubs(**{when: 2}, power_fails_times=3) as bench:
+        assert await bench.run("GridEmergencyProtocol") == {"status": "recovered"}
+        assert bench.crashes == 3
+        assert len(bench.called) == 2
+
+
+async def test_a_planned_loss_of_power_comes_though_the_test_crashes_first():
+    async with bench_with_stubs(power_fails_after=3) as bench:
+        drill = await bench.start("GridEmergencyProtocol")
+        await bench.crash()
+        assert await bench.output(drill) == {"status": "recovered"}
+        assert bench.crashes == 2
 
 
 async def test_a_story_that_does_not_survive_is_told_with_its_commit():
