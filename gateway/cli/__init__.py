@@ -79,6 +79,10 @@ def _run(options: argparse.Namespace) -> int:
         from gateway.cli import local
 
         return local.run(options) if options.command == "run" else local.check(options)
+    if options.command == "lint":
+        from gateway.cli.lint import lint
+
+        return lint(options)
     if options.command == "replay":
         from gateway.cli import histories
 

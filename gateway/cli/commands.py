@@ -3,16 +3,21 @@
 The operations and their arguments (all names as on the wire; what may be left out stands in brackets). Each that acts
 carries ``actor``, the name that a person gave; the daemon knows the user of the connection besides.
 
-    status                                                     instances.list  [status name prefix limit after]
-    instances.show  instance [history]                         instances.start name [input instance] actor
-    instances.timeline instance [exact]                        instances.export instance
-    instances.raise instance event [data] actor                instances.terminate | suspend | resume | rewind
-    timers          [limit]                                    breakers.list [position tier outcome prefix limit after]
-    breakers.show   feeder                                     breakers.open | close | block | unblock
-    override        decision reason [instance feeder                            feeder reason wait_s [force] actor
-                    expires_s] actor                           mode mode reason actor
-    release         reason actor                               report
-    audit.verify                                               why             feeder
+    status                                                     report
+    timers          [limit]                                    audit.verify
+    instances.list  [status name prefix since until            instances.start     name [input instance] actor
+                    limit after]                               instances.raise     instance event [data] actor
+    instances.show  instance [history]                         instances.terminate | suspend | resume | rewind
+    instances.timeline instance [exact]                                            instance reason actor
+    instances.export   instance                                instances.restart   instance reason [same_id] actor
+    entities.list   [name since until empty limit after]       instances.purge     reason [instance since until
+    entities.show   entity                                                         status] actor
+    entities.clean  reason actor                               why                 feeder
+    breakers.list   [position tier outcome prefix              breakers.open | close | block | unblock
+                    limit after]                                                   feeder reason wait_s [force] actor
+    breakers.show   feeder                                     override            decision reason [instance feeder
+    mode            mode reason actor                                              expires_s] actor
+    release         reason actor
 
 What must stay true: an operation that acts is never asked twice, and when its answer is lost the person is told that
 the outcome is unknown. Nothing here touches the field or the journal: the daemon does.
@@ -128,6 +133,30 @@ def _instances_act(options: argparse.Namespace) -> Request:
     return _action(options, f"instances.{options.command2}", {"instance": options.instance, "reason": options.reason})
 
 
+def _instances_restart(options: argparse.Namespace) -> Request:
+    args: dict[str, JsonValue] = {"instance": options.instance, "reason": options.reason, "same_id": options.same_id}
+    return _action(options, "instances.restart", args)
+
+
+def _instances_purge(options: argparse.Namespace) -> Request:
+    if (options.instance is None) == (options.since is None):
+        raise UsageError("purge needs an ID, or --since TIME for all that were created since then (and not both)")
+    args = _given(options, "instance", "since", "until", "status")
+    return _action(options, "instances.purge", {**args, "reason": options.reason})
+
+
+def _entities_list(options: argparse.Namespace) -> Request:
+    return _question("entities.list", {**_given(options, "name", "since", "until", "limit", "after")})
+
+
+def _entities_show(options: argparse.Namespace) -> Request:
+    return _question("entities.show", {"entity": options.entity})
+
+
+def _entities_clean(options: argparse.Namespace) -> Request:
+    return _action(options, "entities.clean", {"reason": options.reason})
+
+
 def _breakers_list(options: argparse.Namespace) -> Request:
     return _question("breakers.list", _given(options, "position", "tier", "outcome", "prefix", "limit", "after"))
 
@@ -185,6 +214,11 @@ BUILDERS: dict[str, Callable[[argparse.Namespace], Request]] = {
     "instances suspend": _instances_act,
     "instances resume": _instances_act,
     "instances rewind": _instances_act,
+    "instances restart": _instances_restart,
+    "instances purge": _instances_purge,
+    "entities list": _entities_list,
+    "entities show": _entities_show,
+    "entities clean": _entities_clean,
     "breakers list": _breakers_list,
     "breakers show": _breakers_show,
     "breakers open": _breakers_act,

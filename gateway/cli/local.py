@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -35,7 +36,7 @@ def check(options: argparse.Namespace) -> int:
     """Check the site: 0 and a summary with warnings, or 2 and every problem."""
     try:
         site = load_site(Path(options.site))
-        _check_programs(site, Path(options.site))
+        site = dataclasses.replace(site, warnings=(*site.warnings, *_check_programs(site, Path(options.site))))
     except ConfigErrors as errors:
         if options.json:
             problems = [
@@ -52,21 +53,27 @@ def check(options: argparse.Namespace) -> int:
     return _OK
 
 
-def _check_programs(site: Site, given: Path) -> None:
-    """Load the site's own procedures as the daemon would. given: the site as it was named. Raises ConfigErrors."""
+def _check_programs(site: Site, given: Path) -> list[str]:
+    """Load the site's own procedures as the daemon would; gives what replay could not bear in them.
+
+    given: the site as it was named. Raises ConfigErrors.
+    """
     if not site.gateway.programs:
-        return
+        return []
     from gateway.durable import Registry
+    from gateway.durable.determinism import Finding
     from gateway.programs import ProgramError, load_programs
 
+    found: list[Finding] = []
     try:
-        load_programs(Registry(), site.gateway.programs, site.path)
+        load_programs(Registry(found.append), site.gateway.programs, site.path)
     except ProgramError as error:
         file = given / "site.toml" if given.is_dir() else given
         lines = file.read_text(encoding="utf-8").splitlines()
         line = next((number for number, text in enumerate(lines, 1) if text.strip().startswith("programs")), 1)
         problem = ConfigProblem(str(file), line, str(error), "a module that can be imported and offers something")
         raise ConfigErrors([problem]) from None
+    return [str(one) for one in found]
 
 
 def _show_problems(errors: ConfigErrors) -> int:

@@ -86,6 +86,9 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("site", metavar="SITE", help="the site's folder")
     check.add_argument("--json", action="store_true", help="print the result as JSON")
 
+    lint = commands.add_parser("lint", help="find in orchestrators what replay can't bear, such as the wall clock")
+    lint.add_argument("modules", metavar="MODULE", nargs="+", help="a module on the path, or a .py file")
+    lint.add_argument("--json", action="store_true", help="print the result as JSON")
     _add_replay(commands)
     commands.add_parser("status", parents=ask, help="load, mode, procedure, breakers, links at one glance")
     timers = commands.add_parser("timers", parents=ask, help="durable timers that run")
@@ -93,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_instances(
         commands.add_parser("instances", help="runs of procedures: list, show, start, raise, suspend, terminate, …")
     )
+    _add_entities(commands.add_parser("entities", help="things with a memory: list, show, clean"))
     _add_breakers(commands.add_parser("breakers", help="breakers: list, show, open, close, block, unblock"))
 
     why = commands.add_parser(
@@ -155,10 +159,7 @@ def _add_instances(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--status", help="only these, as in --status Running")
     listing.add_argument("--name", help="only of this orchestrator")
     listing.add_argument("--prefix", help="only ids that begin so")
-    listing.add_argument(
-        "--since", metavar="TIME", help="only those created at this time or later, as 2026-01-14T08:30Z"
-    )
-    listing.add_argument("--until", metavar="TIME", help="only those created at this time or earlier")
+    _add_span(listing, "only those created at this time or later")
     _add_page(listing, "instance")
     show = commands.add_parser("show", parents=ask, help="one instance; --timeline tells its story")
     show.add_argument("instance", metavar="ID")
@@ -187,6 +188,37 @@ def _add_instances(parser: argparse.ArgumentParser) -> None:
         action = commands.add_parser(name, parents=act, help=text)
         action.add_argument("instance", metavar="ID")
         _add_reason(action)
+    restart = commands.add_parser("restart", parents=act, help="start an instance anew, with its input")
+    restart.add_argument("instance", metavar="ID")
+    restart.add_argument(
+        "--same-id", action="store_true", help="under its own id, once it has finished (else a new one)"
+    )
+    _add_reason(restart)
+    purge = commands.add_parser(
+        "purge", parents=act, help="remove finished instances; their records stay in the journal"
+    )
+    purge.add_argument("instance", metavar="ID", nargs="?")
+    _add_span(purge, "instead of an ID: all those created at this time or later")
+    purge.add_argument("--status", help="only these, as in --status Completed")
+    _add_reason(purge)
+
+
+def _add_span(parser: argparse.ArgumentParser, since: str) -> None:
+    parser.add_argument("--since", metavar="TIME", help=f"{since}, as 2026-01-14T08:30Z")
+    parser.add_argument("--until", metavar="TIME", help="and at this time or earlier")
+
+
+def _add_entities(parser: argparse.ArgumentParser) -> None:
+    ask, act = [_client_options(acts=False)], [_client_options(acts=True)]
+    commands = parser.add_subparsers(dest="command2", metavar="COMMAND", required=True)
+    listing = commands.add_parser("list", parents=ask, help="entities in the order of their ids")
+    listing.add_argument("--name", help="only those whose kind begins so, as in --name breaker")
+    _add_span(listing, "only those that changed at this time or later")
+    _add_page(listing, "entity")
+    show = commands.add_parser("show", parents=ask, help="one entity: its state, and its last operations")
+    show.add_argument("entity", metavar="ID", help="such as @substation@Northgate")
+    clean = commands.add_parser("clean", parents=act, help="remove empty entities, release locks whose owner is gone")
+    _add_reason(clean)
 
 
 def _add_breakers(parser: argparse.ArgumentParser) -> None:

@@ -94,6 +94,36 @@ def _told(key: str, value: JsonValue) -> str:
     return f"{key} {_cell(value)}"
 
 
+def _entities(result: Fields) -> list[str]:
+    rows = [
+        (
+            one.text("entity"),
+            moment(one.text("modified")),
+            one.text("locked_by") if one.raw("locked_by") else "",
+            one.text("waiting") if one.raw("waiting") else "",
+            _cell(one.raw("state")) if one.flag("exists") else "-",
+        )
+        for one in result.parts("entities")
+    ]
+    if not rows:
+        return ["No entity fits."]
+    return _more(result, table(("ENTITY", "CHANGED", "LOCKED BY", "WAIT", "STATE"), rows, right=("WAIT",)))
+
+
+def _entity(result: Fields) -> list[str]:
+    lines = []
+    for key in ("entity", "modified", "exists", "locked_by", "waiting"):
+        lines.append(f"{key:<15}{moment(result.text(key))}")
+    lines += _labelled("state", _readable(result.raw("state")), 15)
+    rows = [
+        (one.text("seq"), moment(one.text("at")), one.text("operation"), one.text("caller"), one.text("failure"))
+        for one in result.parts("operations")
+    ]
+    return (
+        [*lines, "", *table(("SEQ", "TIME", "OPERATION", "CALLER", "FAILURE"), rows, right=("SEQ",))] if rows else lines
+    )
+
+
 def _timers(result: Fields) -> list[str]:
     rows = [
         (
@@ -201,6 +231,13 @@ _WRITERS: dict[str, Callable[[Fields], list[str]]] = {
     "instances suspend": lambda result: ["It stands still from its next turn on; what it has started goes on."],
     "instances resume": lambda result: ["It goes on, with all that has come meanwhile."],
     "instances rewind": lambda result: ["It goes on from before its failure; the steps that failed run again."],
+    "instances restart": lambda result: [f"Started {result.text('instance')}"],
+    "instances purge": lambda result: [f"Removed: {result.text('purged')}. The records stay in the journal."],
+    "entities list": _entities,
+    "entities show": _entity,
+    "entities clean": lambda result: [
+        f"Removed {result.text('removed')} empty entities, released {result.text('released')} locks."
+    ],
     "breakers list": _breakers,
     "breakers show": _breaker,
     "breakers open": _operated,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from gateway.control import Handler
 from gateway.durable.codec import Json
-from gateway.operations import breakers, instances, station, stories
+from gateway.operations import breakers, entities, instances, station, stories
 from gateway.operations.arguments import Arguments
 from gateway.operations.desk import Desk, Health, Operation, committed_station, handler
 from gateway.operations.status import status, timers
@@ -44,6 +44,11 @@ OPERATIONS: Mapping[str, Operation] = {
     "instances.suspend": instances.suspend,
     "instances.resume": instances.resume,
     "instances.rewind": instances.rewind,
+    "instances.restart": instances.restart,
+    "instances.purge": instances.purge,
+    "entities.list": entities.show_list,
+    "entities.show": entities.show_one,
+    "entities.clean": entities.clean,
     "breakers.list": breakers.show_list,
     "breakers.show": breakers.show_one,
     "breakers.open": breakers.switch("open"),

@@ -125,6 +125,32 @@ async def rewind(desk: Desk, args: Arguments) -> Json:
     return {"accepted": True}
 
 
+async def restart(desk: Desk, args: Arguments) -> Json:
+    """Start an orchestration anew with its input; same_id: under its own id, once it has finished."""
+    instance, reason = text(args, "instance"), text(args, "reason")
+    async with desk.audited(args, "instances.restart", instance=instance, reason=reason):
+        if (await desk.engine.client.get_status(instance)).name == PROTOCOL:
+            why = "what it knew of the station is old: it starts by itself under stress, or by instances start"
+            raise ControlError(Code.REFUSED, f"a {PROTOCOL} is not restarted; {why} {PROTOCOL}")
+        new = await desk.engine.client.restart(instance, not args.get("same_id"))
+    desk.engine.record("", "audit", {"op": "instances.restarted", "actor": who(args), "instance": instance, "new": new})
+    return {"instance": new}
+
+
+async def purge(desk: Desk, args: Arguments) -> Json:
+    """Remove a finished orchestration, or all that were created in a span of time; their records stay in the log."""
+    instance, reason = optional(args, "instance"), text(args, "reason")
+    since, until, statuses = moment(args, "since"), moment(args, "until"), _statuses(args)
+    if instance is not None:
+        async with desk.audited(args, "instances.purge", instance=instance, reason=reason):
+            done = await desk.engine.client.purge_instance_history(instance, raised_by=who(args))
+    else:
+        span: dict[str, Json] = {key: args.get(key) for key in ("since", "until", "status")}
+        async with desk.audited(args, "instances.purge", reason=reason, **span):
+            done = await desk.engine.client.purge_instance_history_by(since, until, statuses, raised_by=who(args))
+    return {"purged": done.instances_deleted}
+
+
 async def _claim_again(desk: Desk, instance: str) -> Callable[[], Awaitable[None]]:
     """The station for a procedure that has failed and so has given it back; what undoes that.
 

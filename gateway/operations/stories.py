@@ -79,7 +79,7 @@ def _sentence(raw: Raw) -> str:
 async def _who_started(log: Log, instance: str, first_seq: int) -> Json:
     """The audit record of its start by a person, None if nobody is on record."""
     found = await audit_before(log, first_seq, ("instances.start", "instances.restart"))
-    return next((one for one in reversed(found) if instance in (one.get("instance"), one.get("new_instance"))), None)
+    return next((one for one in reversed(found) if one.get("instance") == instance), None)
 
 
 async def audit_before(log: Log, seq: int, ops: Sequence[str]) -> list[dict[str, Json]]:
