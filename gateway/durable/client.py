@@ -384,11 +384,15 @@ class DurableOrchestrationClient:
     # Queries
 
     async def get_status(
-        self, instance_id: str, show_history: bool = False, show_input: bool = False
+        self,
+        instance_id: str,
+        show_history: bool = False,
+        show_history_output: bool = False,
+        show_input: bool = False,
     ) -> DurableOrchestrationStatus:
         """The committed status of an orchestration.
 
-        Errors: NotFoundError.
+        show_history_output: taken for compatibility; a history always holds inputs and results. Errors: NotFoundError.
         """
         row = await self._row(instance_id)
         if row is None or row.kind != ORCHESTRATION:
@@ -404,9 +408,9 @@ class DurableOrchestrationClient:
         created_time_from: datetime | None = None,
         created_time_to: datetime | None = None,
         runtime_status: Sequence[OrchestrationRuntimeStatus] | None = None,
+        instance_id_prefix: str | None = None,
         *,
         name: str | None = None,
-        prefix: str | None = None,
         limit: int = 100,
         after: str | None = None,
     ) -> list[DurableOrchestrationStatus]:
@@ -415,7 +419,7 @@ class DurableOrchestrationClient:
             kind=ORCHESTRATION,
             name=name,
             statuses=None if runtime_status is None else [s.value for s in runtime_status],
-            prefix=prefix,
+            prefix=instance_id_prefix,
             created_from_us=None if created_time_from is None else to_us(created_time_from),
             created_to_us=None if created_time_to is None else to_us(created_time_to),
             limit=limit,

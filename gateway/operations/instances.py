@@ -27,7 +27,7 @@ async def show_list(desk: Desk, args: Arguments) -> Json:
         moment(args, "until"),
         runtime_status=_statuses(args),
         name=optional(args, "name"),
-        prefix=optional(args, "prefix"),
+        instance_id_prefix=optional(args, "prefix"),
         limit=most,
         after=optional(args, "after"),
     )

@@ -317,8 +317,8 @@ async def test_orchestrations_are_found_by_time_status_name_and_page_by_page(sit
         return [status.instance_id for status in await client.get_status_by(**query)]
 
     assert await ids() == ["a-1", "a-2", "b-1"]
-    assert await ids(prefix="a-") == ["a-1", "a-2"]
-    assert await ids(prefix="a-", runtime_status=running) == ["a-1"]
+    assert await ids(instance_id_prefix="a-") == ["a-1", "a-2"]
+    assert await ids(instance_id_prefix="a-", runtime_status=running) == ["a-1"]
     assert await ids(limit=2) == ["a-1", "a-2"]
     assert await ids(limit=2, after="a-2") == ["b-1"]
     assert await ids(name="other") == []
