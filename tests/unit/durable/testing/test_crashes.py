@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 import gateway.durable as df
 from gateway.durable.testing import Workbench, survives_every_crash
@@ -211,3 +212,35 @@ async def test_an_activity_that_must_not_run_twice_is_reported_as_interrupted():
         await bench.crash()
         assert await bench.output(instance) == "ActivityInterrupted"
         assert len(operate.calls) == 1
+
+
+async def test_each_commit_is_tried_from_both_sides():
+    def proc(context):
+        return (yield context.call_activity("Ask"))
+
+    async def story(bench):
+        bench.stub("Ask", "said")
+        return await bench.run(proc)
+
+    with capture_logs() as logs:
+        survived = await survives_every_crash(story)
+    losses = [line["error"] for line in logs if line["event"] == "journal_failed"]
+    sides = [
+        f"the power failed {when} batch {n}" for n in range(1, survived.boundaries + 1) for when in ("before", "after")
+    ]
+    assert losses == sides
+
+
+async def test_a_step_that_is_rewound_is_asked_anew_and_not_answered_as_before():
+    def proc(context):
+        return (yield context.call_activity("Ask"))
+
+    async with Workbench(proc) as bench:
+        ask = bench.stub("Ask", "well", fails=2)
+        instance = await bench.start(proc)
+        for _ in range(2):
+            assert (await bench.finish(instance)).runtime_status is df.OrchestrationRuntimeStatus.Failed
+            await bench.crash()
+            await bench.tell(lambda client: client.rewind(instance, "the link is back"))
+        assert await bench.output(instance) == "well"
+        assert [call.again for call in ask.calls] == [False, False, False]
