@@ -7,7 +7,7 @@ DurableError
 ├── WrongStatusError       the instance's status does not permit this: see the message
 ├── LimitExceededError     a payload, mailbox or history is over its limit: send less
 ├── NotSerializableError   a value can't be written as JSON: pass plain data
-├── NondeterminismError    replay and code disagree: the code of a running orchestration was changed
+├── NondeterminismError    replay and code disagree, or the code did what replay can't bear: the message says which
 ├── ExportError            a file of exported histories can't be read: the line says where
 ├── EntityOperationError   an entity's operation failed: see its details
 ├── EntityLockError        a rule of critical sections was broken: see the message, change the orchestrator
@@ -81,7 +81,7 @@ class NotSerializableError(DurableError):
 
 
 class NondeterminismError(DurableError):
-    """What the code asked for at replay is not what history holds.
+    """What the code asked for at replay is not what history holds, or it did what replay can't bear (``guard.py``).
 
     step: id of the task; recorded, asked: what history has and what the code asked for, in words; line: file and line.
     """

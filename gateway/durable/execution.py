@@ -438,6 +438,7 @@ class Execution:
         return self._external.count < len(self.started.carried)
 
     def _end_failed(self, error: BaseException) -> None:
+        error = self._step.verdict(error)
         self.fail(describe(error, traceback_of(error)), step_behind(error))
 
     def fail(self, details: FailureDetails, task: int = 0) -> None:

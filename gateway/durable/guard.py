@@ -103,11 +103,21 @@ class Step:
         except StepTooLong:  # it arrives at last, and only once: the step is not in ``running`` any more
             self._leave()
         if self.too_long is not None and self.too_long[0] == self.number:
-            place = self.too_long[1]
-            raise LimitExceededError(
-                f"an orchestrator may take {watch.limit_s:g} s for a step, and this one was still at it ({place});"
-                " long work belongs into an activity"
-            ) from None
+            raise self._limit_exceeded() from None
+
+    def verdict(self, error: BaseException) -> BaseException:
+        """The error of a step as it is told. One that was too long may have been told so on the very way out."""
+        if not isinstance(error, StepTooLong):
+            return error
+        self._leave()
+        return self._limit_exceeded()
+
+    def _limit_exceeded(self) -> LimitExceededError:
+        place = "" if self.too_long is None else f" ({self.too_long[1]})"
+        return LimitExceededError(
+            f"an orchestrator may take {watch.limit_s:g} s for a step, and this one was still at it{place};"
+            " long work belongs into an activity"
+        )
 
     def _leave(self) -> None:
         running.pop(self._thread, None)

@@ -111,18 +111,25 @@ class Watch:
         with self._lock:
             step.too_long = number, place
             if running.get(thread) is step and step.number == number:
-                _raise_in(thread, StepTooLong)
+                _raise_in(thread)
 
     def take_back(self, thread: int) -> None:
-        """What was raised in this thread and has not arrived yet never will."""
+        """What was raised in this thread, the caller's own, and has not arrived yet never will.
+
+        It is made to arrive here: to withdraw it would leave the interpreter looking for it for ever.
+        """
         with self._lock:
-            _raise_in(thread, None)
+            pass  # the watch is done with it
+        try:
+            _raise_in(thread)
+            while True:
+                pass
+        except StepTooLong:
+            return
 
 
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread), None if error is None else ctypes.py_object(error)
-    )
+def _raise_in(thread: int) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(StepTooLong))
 
 
 watch = Watch()

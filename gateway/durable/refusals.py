@@ -31,7 +31,7 @@ ProfileFunction = Callable[[FrameType, str, object], None]
 
 def refusal(rule: Rule, name: str, place: str) -> NondeterminismError:
     """The error of a step that did what replay can't bear, in the words of the check. place: the author's line."""
-    return NondeterminismError(f"{rule.words(plain(name))} ({place}); write instead: {rule.instead}")
+    return NondeterminismError(f"{rule.words(plain(name))} ({place}); write instead: {rule.instead}", line=place)
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 Several versions of one orchestrator may stand side by side. An instance keeps the version that it started with, and runs
 the code that is registered under just that version; else the code without a version, which branches by
-``context.version``; else it waits until its code is back: it never runs other code on a guess. Pure: nothing here is
+``context.version``; else it waits until its code is back: it never runs other code on a guess. Nothing here is
 journaled, a start fills it anew.
 """
 
@@ -18,12 +18,16 @@ from types import CodeType, ModuleType
 from typing import TypeVar, overload
 
 import msgspec
+import structlog
 
 from gateway.durable.app import DECLARED, KIND, Blueprint, DFApp
+from gateway.durable.determinism import Finding, check_function
 from gateway.durable.entity import EntityFunction, entity_function
 from gateway.durable.errors import AlreadyExistsError, NotFoundError
 from gateway.durable.execution import OrchestratorFunction
 from gateway.durable.objects import note_classes
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -101,9 +105,14 @@ class Entity:
 
 
 class Registry:
-    """All that can be started by name."""
+    """All that can be started by name.
 
-    def __init__(self) -> None:
+    on_finding: told what replay can't bear in an orchestrator that is registered (``determinism/``); a warning is logged
+    unless given.
+    """
+
+    def __init__(self, on_finding: Callable[[Finding], None] | None = None) -> None:
+        self._on_finding = on_finding or _warn
         self._orchestrators: dict[str, dict[str, Orchestrator]] = {}
         self._defaults: dict[str, str] = {}
         self._containers: list[Blueprint] = []
@@ -125,6 +134,8 @@ class Registry:
             )
         versions[version] = Orchestrator(key, function, version, fingerprint(function))
         _note(function)
+        for finding in check_function(function):
+            self._on_finding(finding)
 
     def set_default_version(self, name: str, version: str) -> None:
         """A start of this orchestrator that names no version takes this one (unless set: the highest registered one).
@@ -265,6 +276,17 @@ class Registry:
 def natural(version: str) -> tuple[tuple[int, int, str], ...]:
     """What versions are ordered by: numbers as numbers, words before numbers (2.0-rc is below 2.0.1)."""
     return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in _VERSION_PARTS.findall(version))
+
+
+def _warn(finding: Finding) -> None:
+    log.warning(
+        "orchestrator_not_deterministic",
+        orchestrator=finding.orchestrator,
+        rule=finding.rule,
+        what=finding.what,
+        line=f"{finding.file}:{finding.line}",
+        instead=finding.instead,
+    )
 
 
 def _note(function: Callable[..., object]) -> None:

@@ -37,24 +37,31 @@ def check_file(path: Path) -> dict[str, list[Finding]]:
     return check_source(path.read_text(encoding="utf-8"), str(path))
 
 
-def check_function(function: Callable[..., object]) -> list[Finding]:
+def check_function(function: Callable[..., object]) -> tuple[Finding, ...]:
     """What was found in this orchestrator; nothing if its source isn't there or can't be read."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
+    inner = inspect.unwrap(function)
+    code = getattr(inner, "__code__", None)
     if not isinstance(code, CodeType):
-        return []
-    source = _source_of(code.co_filename, "".join(linecache.getlines(code.co_filename, function.__globals__)))
+        return ()
+    lines = linecache.getlines(code.co_filename, getattr(inner, "__globals__", None))
+    return _findings(code.co_filename, "".join(lines), code.co_name, code.co_firstlineno)
+
+
+@functools.lru_cache(maxsize=256)
+def _findings(file: str, text: str, name: str, line: int) -> tuple[Finding, ...]:
+    source = _source_of(file, text)
     if source is None:
-        return []
+        return ()
     for place in source.functions():
         first = min([place.function.lineno, *(one.lineno for one in place.function.decorator_list)])
-        if place.function.name == code.co_name and first == code.co_firstlineno:
-            return check(source, place)
-    return []
+        if place.function.name == name and first == line:
+            return tuple(check(source, place))
+    return ()
 
 
 @functools.lru_cache(maxsize=16)
 def _source_of(file: str, text: str) -> Source | None:
     try:
         return Source(text, file) if text else None
-    except (SyntaxError, ValueError):  # the file was changed since it was imported
+    except (SyntaxError, ValueError, RecursionError):  # changed since it was imported, or written by a machine
         return None

@@ -40,6 +40,7 @@ class _Walk:
         self._scope = source.scope
         self._place: Place | None = None
         self._harmless: set[int] = set()
+        self._identities: set[int] = set()
         self._steps = False
         self._delegates = False
 
@@ -66,11 +67,32 @@ class _Walk:
         place = (self._source.file, node.lineno, node.col_offset + 1)
         self.findings.add(Finding(*place, rule.id, rule.words(name), rule.instead, self._orchestrator))
 
+    def _quiet(self, node: ast.AST) -> None:
+        """``id(x)`` that only tells one object from another is the same in each process."""
+        used: list[ast.expr | None] = []
+        match node:
+            case ast.Subscript(slice=key):
+                used.append(key)
+            case ast.Compare(left=left, comparators=others):
+                used += [left, *others]
+            case ast.Dict(keys=keys):
+                used += keys
+            case ast.Set(elts=elements):
+                used += elements
+            case ast.SetComp(elt=element) | ast.DictComp(key=element):
+                used.append(element)
+            case ast.Call(func=ast.Attribute(attr="add" | "discard" | "remove" | "get" | "pop"), args=arguments):
+                used += arguments
+            case _:
+                return
+        self._identities.update(id(one) for one in used if one is not None)
+
     # One node after the other
 
     def _visit(self, node: ast.AST) -> None:
         for taken in ordered_uses(node, self._scope, self._harmless):
             self._note(taken, rules.SET_ORDER, f"the set {_short(taken)}")
+        self._quiet(node)
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.Global() | ast.Nonlocal():
                 return  # looked through when it is called
@@ -134,7 +156,8 @@ class _Walk:
         local = isinstance(node.func, ast.Name) and self._is_local(node.func.id)
         rule = rules.rule_of_call(name, len(node.args) + len(node.keywords)) if name and not local else None
         if rule is not None:
-            self._note(node, rule, plain(name))
+            if name != "builtins.id" or id(node) not in self._identities:
+                self._note(node, rule, plain(name))
         else:
             self._changes(node.func)
             self._follow(node.func)

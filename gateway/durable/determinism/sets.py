@@ -45,6 +45,8 @@ def is_set(node: ast.expr, scope: Scope, depth: int = 0) -> bool:
         return False
     match node:
         case ast.Set(elts=elements):
+            if len(elements) == 1 and not isinstance(elements[0], ast.Starred):
+                return False
             return not all(isinstance(one, ast.Constant) and type(one.value) in (int, bool) for one in elements)
         case ast.SetComp():
             return True
