@@ -244,3 +244,17 @@ async def test_a_step_that_is_rewound_is_asked_anew_and_not_answered_as_before()
             await bench.tell(lambda client: client.rewind(instance, "the link is back"))
         assert await bench.output(instance) == "well"
         assert [call.again for call in ask.calls] == [False, False, False]
+
+
+async def test_a_call_is_repeated_once_for_each_crash():
+    def proc(context):
+        return (yield context.call_activity("Ask"))
+
+    async with Workbench(proc) as bench:
+        ask = bench.stub("Ask", "well", fails=1, takes=timedelta(minutes=1))
+        instance = await bench.start(proc)
+        await bench.crash()
+        assert (await bench.finish(instance)).runtime_status is df.OrchestrationRuntimeStatus.Failed
+        await bench.tell(lambda client: client.rewind(instance, "the link is back"))
+        assert await bench.output(instance) == "well"
+        assert [call.again for call in ask.calls] == [False, True, False]
