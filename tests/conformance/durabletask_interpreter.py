@@ -12,10 +12,10 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, Protocol
 
-from conformance.durabletask_programs import (
+from tests.conformance.durabletask_programs import (
     FAULTS,
     Act,
     All,
@@ -96,7 +96,7 @@ class Notes:
         """Counters that two sections held at one time."""
         with self.lock:
             held = sorted(self.held)
-        return [a[0] for a, b in zip(held, held[1:], strict=False) if a[0] == b[0] and b[1] < a[2]]
+        return [a[0] for a, b in pairwise(held) if a[0] == b[0] and b[1] < a[2]]
 
 
 class Stage:
@@ -105,7 +105,13 @@ class Stage:
     def __init__(self, wake: Callable[[str], None]) -> None:
         self.runs: dict[str, Run] = {}
         self.notes: dict[str, Notes] = defaultdict(Notes)
+        self.touched: dict[str, set[str]] = defaultdict(set)
         self.wake = wake
+
+    def touch(self, run: str, entity: str) -> str:
+        """Remember that a run knows of this entity."""
+        self.touched[run].add(entity)
+        return entity
 
     def perform(self, given: Json) -> Json:
         """The one activity: notes that it ran, and fails as often as it is told to."""
@@ -130,10 +136,12 @@ class Stage:
         program = self.runs[given["run"]].programs[given["ref"]]
         part = program.rounds[given["round"]]
         walk = _Walk(self, api, given)
+        # Said in each execution: durabletask's backend forgets it when one continues as new, and that has its own test.
+        api.status({"at": None})
         said = list(given["said"])
         for number, step in enumerate(part.steps):
             said.append((yield from walk.take(f"{given['round']}.{number}", step)))
-        if api.live():
+        if api.live() and given["lane"] == "root":
             self.wake(given["run"])
         if part.end == "raise":
             raise FAULTS["FeederFault"](fault_text("FeederFault", part.number))
@@ -170,7 +178,9 @@ class _Walk:
                 return (yield from self.settle(self.slots.pop(slot), True))
             case Tell(entity, operation, argument, delay_ms):
                 lane = f"{self.lane}/{where}" if delay_ms else self.lane
-                api.tell(self.entity(entity), operation, self.order(operation, argument, lane), delay_ms)
+                api.tell(
+                    self.entity(entity, self.lane), operation, self.order(entity, operation, argument, lane), delay_ms
+                )
                 return "told"
             case Pause():
                 return (yield from self.pause(step))
@@ -209,8 +219,8 @@ class _Walk:
             case Nap(ms) | Slow(ms):
                 return _Plan(tree, api.timer(ms), [])
             case Ask(entity, operation, argument):
-                order = self.order(operation, argument, lane)
-                return _Plan(tree, api.ask(self.entity(entity), operation, order), [])
+                order = self.order(entity, operation, argument, lane)
+                return _Plan(tree, api.ask(self.entity(entity, lane), operation, order), [])
             case Child(ref, named, attempts, version):
                 name = f"{self.given['run']}-{named}" if named else None
                 given = self.given | {"ref": ref, "round": 0, "said": [], "lane": f"{lane}>{where}.{ref}"}
@@ -230,19 +240,21 @@ class _Walk:
             "work_ms": act.work_ms,
         }
 
-    def order(self, operation: str, argument: Json, lane: str) -> Json:
+    def order(self, entity: str, operation: str, argument: Json, lane: str) -> Json:
+        """An operation's input: who asks, what for, and what it needs to reach others."""
         order = {"from": lane, "value": argument}
         if operation in ("forward", "fail"):
-            order["to"] = self.entity("box:other")
+            order |= {"to": self.entity("box:other"), "as": f"{lane} by way of {entity}"}
         if operation in ("start", "fail"):
-            order["start"] = {"run": self.given["run"], "ref": -1, "round": 0, "said": [], "lane": "entity"}
+            order["start"] = {"run": self.given["run"], "ref": -1, "round": 0, "said": [], "lane": f"by {argument}"}
             order["id"] = f"{self.given['run']}-{'ghost' if operation == 'fail' else argument}"
         return order
 
-    def entity(self, entity: str) -> str:
-        """``kind:key``; the key is the run's own."""
+    def entity(self, entity: str, lane: str = "") -> str:
+        """``kind:key``; the key is the run's own, and of this orchestration alone if it is ``own``."""
         kind, key = entity.split(":")
-        return f"{kind}:{self.given['run']}-{key}"
+        place = f"{key}-{lane}" if key == "own" else key
+        return self.stage.touch(self.given["run"], f"{kind}:{self.given['run']}-{place}")
 
     def settle(self, plan: _Plan, caught: bool) -> Steps:
         error: Exception | None = None
@@ -305,7 +317,7 @@ class _Walk:
     def section(self, where: str, step: Section) -> Steps:
         error: Exception | None = None
         said: list[Json] = []
-        keys = [f"counter:{self.given['run']}-{key}" for key in step.keys]
+        keys = [self.entity(f"counter:{key}") for key in step.keys]
         try:
             held: AbstractContextManager[object] = yield self.api.lock(keys)
             with held:
@@ -375,7 +387,7 @@ def box(api: EntityApi, operation: str, order: Json) -> Json:
             api.set(None)
             return "dropped"
         case "forward":
-            api.tell(order["to"], "add", {"from": "box", "value": order["value"]})
+            api.tell(order["to"], "add", {"from": order["as"], "value": order["value"]})
         case "start":
             api.start(order["start"], order["id"])
         case "fail":
@@ -392,6 +404,27 @@ def counter(api: EntityApi, operation: str, value: Json) -> Json:
     if operation == "write":
         api.set(value)
     return api.get() or 0
+
+
+class Tally:
+    """What the class-based entity holds and does, whatever the dialect calls its state."""
+
+    def __init__(self, state: Json = None) -> None:
+        self.total: int = 0
+        self.counts: dict[str, int] = {}
+        self.__dict__.update(state or {})
+
+    def add(self, order: Json) -> Json:
+        """Add; answers how often this sender has."""
+        self.total += order["value"]
+        self.counts[order["from"]] = self.counts.get(order["from"], 0) + 1
+        return self.counts[order["from"]]
+
+    def fail(self, order: Json) -> Json:
+        """Change everything, then raise."""
+        self.total = -1
+        self.counts = {}
+        raise FAULTS["RuntimeError"](fault_text("RuntimeError", order["value"]))
 
 
 def fault_in(text: str) -> str:

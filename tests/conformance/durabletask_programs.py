@@ -19,7 +19,11 @@ class FeederFault(Exception):
     """An author's own error."""
 
 
-FAULTS: dict[str, type[Exception]] = {"ValueError": ValueError, "RuntimeError": RuntimeError, "FeederFault": FeederFault}
+FAULTS: dict[str, type[Exception]] = {
+    "ValueError": ValueError,
+    "RuntimeError": RuntimeError,
+    "FeederFault": FeederFault,
+}
 
 
 def fault_text(kind: str, number: int) -> str:
@@ -77,7 +81,7 @@ class Never:
 class Slow:
     """A timer that is long enough to lose, and is cancelled then."""
 
-    ms: int = 4000
+    ms: int
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,15 @@ class Signal:
     argument: Json
 
 
-Deed: TypeAlias = "Raise | Suspend | Resume | Terminate | Signal"
+@dataclass(frozen=True)
+class Enter:
+    """Start the program ``ref`` beside the root, under this name."""
+
+    ref: int
+    named: str
+
+
+Deed: TypeAlias = "Raise | Suspend | Resume | Terminate | Signal | Enter"
 
 
 # What an orchestrator does
@@ -244,12 +256,16 @@ Step: TypeAlias = "Do | Start | Join | Tell | Pause | Patience | Section | Send 
 
 @dataclass(frozen=True)
 class Round:
-    """One execution: its steps and how it ends. again: continue_as_new, with or without the events nobody took."""
+    """One execution: its steps and how it ends.
+
+    again: continue_as_new, with or without the events that nobody took; left: how many those are.
+    """
 
     steps: tuple[Step, ...]
     end: Literal["return", "raise", "again"] = "return"
     keep_events: bool = True
     number: int = 0
+    left: int = 0
 
 
 @dataclass(frozen=True)
@@ -304,15 +320,18 @@ def features(run: Run) -> set[str]:
                 found.add("scheduled signal")
             case Child(attempts=attempts) if attempts:
                 found.add("child retry")
-            case Round(end="again", keep_events=keep):
-                found |= {"continue as new"} | ({"carried events"} if keep else {"dropped events"})
+            case Round(end="again", keep_events=keep, left=left):
+                found.add("continue as new")
+                found |= {"carried events" if keep else "dropped events"} if left else set()
             case Round(end="raise"):
                 found.add("failure")
+            case Section(pause=Pause(script=(*_, Terminate()))):
+                found.add("owner terminated")
             case Section(broken=broken, forbidden=forbidden):
                 found |= {"broken section"} if broken else set()
                 found |= {"forbidden in section"} if forbidden else set()
             case Pause(script=script):
                 found |= {"early event"} if not script else set()
-    if len({p for p in parts if isinstance(p, Section)}) > 1:
+    if sum(isinstance(part, Section) for part in parts) > 1:
         found.add("contention")
     return found
