@@ -13,9 +13,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from gateway.durable import history as h
 from gateway.durable.activities import decode_pending
 from gateway.durable.client import DurableOrchestrationClient
 from gateway.durable.engine import Engine
+from gateway.durable.entities import Answer
 from gateway.durable.errors import EngineStoppedError
 from gateway.durable.testing.clock import VirtualClock
 from gateway.durable.testing.errors import Stalled
@@ -90,6 +92,18 @@ class Process:
         due = following is not None and following[0] <= self.clock.now_us()
         return engine.idle and not due and engine.activities.running <= self.registry.asleep
 
+    @property
+    def next_us(self) -> int | None:
+        """When something happens next if nobody says a word, None when nothing ever does."""
+        following = self.engine.timers.next_due()
+        times = (following[0] if following else None, self.clock.next_wake_us())
+        return min((time_us for time_us in times if time_us is not None), default=None)
+
+    def go_to(self, time_us: int) -> None:
+        """Move the clock; what is due then begins to happen."""
+        self.clock.go_to(time_us)
+        self.engine.timers.look()
+
     async def rest(self) -> None:
         """Return at rest, or once the power is lost.
 
@@ -139,3 +153,21 @@ class Process:
             return self.engine.told(self.store.torn), None
         finally:
             self.engine.teller = None
+
+    def answer_on_disk(self, entity: str, since: int) -> Answer | None:
+        """What this entity answered a client of this process, as far as the journal knows; since: the number of its first
+        record that matters."""
+        caller = self.engine.callers.name
+        found: Answer | None = None
+        for row in self.store.records[since:]:
+            if row.instance != entity or row.kind != h.OPERATION:
+                continue
+            for operation in h.decode_entity_record(row.payload).operations:
+                replies = [a for a in operation.actions if isinstance(a, h.EntityReply) and a.caller == caller]
+                if operation.caller == caller or replies:
+                    result = replies[-1].result if replies else operation.result
+                    failure = replies[-1].failure if replies else operation.failure
+                    found = h.EntityOperationCompleted(0, result)
+                    if failure is not None:
+                        found = h.EntityOperationFailed(0, failure)
+        return found

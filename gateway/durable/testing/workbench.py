@@ -34,7 +34,6 @@ from gateway.durable.app import KIND, Blueprint
 from gateway.durable.client import DurableOrchestrationClient, DurableOrchestrationStatus
 from gateway.durable.codec import Json, unpack
 from gateway.durable.engine import Engine
-from gateway.durable.entities import Answer
 from gateway.durable.errors import EngineStoppedError, EntityOperationError
 from gateway.durable.identity import EntityId, name_of
 from gateway.durable.instances import TERMINAL, Orchestration, OrchestrationRuntimeStatus
@@ -216,7 +215,7 @@ class Workbench:
                 raise
         finally:
             asking.cancel()
-        answer = _answer_on_disk(self.store, str(entity_id), process.engine.callers.name, before)
+        answer = process.answer_on_disk(str(entity_id), before)
         if answer is None:
             return await self.call_entity(entity_id, operation, input_)
         if isinstance(answer, h.EntityOperationFailed):
@@ -253,7 +252,7 @@ class Workbench:
         """Let this much time go by; what comes due meanwhile happens at its time."""
         await self.settle()
         until_us = to_us(self.clock.now + span)
-        while (due_us := self._next_us()) is not None and due_us <= until_us:
+        while (due_us := (await self._running()).next_us) is not None and due_us <= until_us:
             await self._go_to(due_us)
         await self._go_to(until_us)
 
@@ -293,21 +292,15 @@ class Workbench:
         for _ in range(MAX_JUMPS):
             if reached():
                 return
-            due_us = self._next_us()
+            due_us = (await self._running()).next_us
             if due_us is None:
                 told = f"{otherwise()}; no timer runs, and no activity that will end"
                 raise Stalled(f"{told}\n{self._tail()}")
             await self._go_to(due_us)
         raise Endless(f"{MAX_JUMPS} timers later, {otherwise()}; see advance() for what never ends\n{self._tail()}")
 
-    def _next_us(self) -> int | None:
-        following = self.engine.timers.next_due()
-        times = [t for t in (following[0] if following else None, self.clock.next_wake_us()) if t is not None]
-        return min(times, default=None)
-
     async def _go_to(self, time_us: int) -> None:
-        self.clock.go_to(time_us)
-        self.engine.timers.look()
+        (await self._running()).go_to(time_us)
         await self.settle()
 
     # Power
@@ -389,20 +382,3 @@ class Workbench:
         if not isinstance(instance, Orchestration):
             return "is unknown"
         return waits_for(instance, self.registry, self.store.records)
-
-
-def _answer_on_disk(store: MemoryStore, entity: str, caller: str, since: int) -> Answer | None:
-    """What this caller was answered, as far as the journal knows."""
-    found: Answer | None = None
-    for row in store.records[since:]:
-        if row.instance != entity or row.kind != h.OPERATION:
-            continue
-        for operation in h.decode_entity_record(row.payload).operations:
-            replies = [a for a in operation.actions if isinstance(a, h.EntityReply) and a.caller == caller]
-            if operation.caller == caller or replies:
-                result = replies[-1].result if replies else operation.result
-                failure = replies[-1].failure if replies else operation.failure
-                found = h.EntityOperationCompleted(0, result)
-                if failure is not None:
-                    found = h.EntityOperationFailed(0, failure)
-    return found
