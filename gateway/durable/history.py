@@ -143,8 +143,8 @@ class ExecutionResumed(Event, frozen=True, omit_defaults=True, tag=True):
 class ExecutionRewound(Event, frozen=True, omit_defaults=True, tag=True):
     """Someone took a failed orchestration back to before its failure (see ``rewound``).
 
-    until: number of the record from which on its turns count no more; 0 when none is left and it starts over. first_task:
-    ids go on here. again: steps that run again.
+    until: number of the record from which on its turns count no more; 0 when it starts over. first_task: ids go on here.
+    again: steps whose failure counts no more; they run again.
     """
 
     incoming: ClassVar[bool] = True

@@ -40,7 +40,7 @@ from gateway.durable.ledger import Ledger
 from gateway.durable.locks import LockRelease, LockRequest
 from gateway.durable.mailbox import MESSAGES_PER_TURN, Content, Lane, Mail
 from gateway.durable.replay import replay
-from gateway.durable.rewound import before, effective
+from gateway.durable.rewound import effective, rewound
 from gateway.durable.store import InstanceRow, Store
 from gateway.durable.underway import Underway
 
@@ -392,7 +392,7 @@ class Orchestrations:
             recorded = effective((row[0], row[3], h.decode_turn(row[4])) for row in rows if row[2] == h.TURN)
             first = instance.mailbox.mails[0].content if instance.mailbox.mails else None
             if isinstance(first, h.ExecutionRewound):
-                recorded = before(recorded, first.until)
+                recorded = rewound(recorded, first)
             turns = [(time_us, record) for _, time_us, record in recorded]
             orchestrator = self._ledger.registry.get_orchestrator(instance.name, instance.version)
             instance.execution = replay(instance.id, orchestrator.function, turns)

@@ -136,10 +136,12 @@ class Rewinding:
             raise NotFoundError(f"there is no orchestration {name!r}")
         if row.status != OrchestrationRuntimeStatus.Failed:
             raise WrongStatusError(f"{name} is {row.status}: only a failed orchestration can be rewound")
-        self._ledger.registry.get_orchestrator(row.name, decode_state(row.state).version)
+        code = self._ledger.registry.get_orchestrator(row.name, decode_state(row.state).version)
         records = await self._store.history(name, row.first_seq)
         turns = [(r[0], r[3], h.decode_turn(r[4])) for r in records if r[2] == h.TURN]
-        found_cut = cut(turns)
+        if not turns:
+            raise WrongStatusError(f"{name} has no history that it could go back in")
+        found_cut = cut(name, code.function, turns)
         if found_cut.section:
             raise WrongStatusError(
                 f"{name} failed in a critical section, or on the way into one, and others may have changed what it had "

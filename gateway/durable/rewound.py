@@ -1,9 +1,14 @@
 """Rewinding a failed orchestration: which of its turns still count, and what has to happen again. Pure.
 
 Histories are append-only: nothing is taken out of the log. A rewind appends a turn that begins with ``ExecutionRewound``,
-and that event cuts: from the record that it names on, the turns before it count no more. That record is the turn in
-which the failure arrived that ended the execution (or the last turn, when no step's failure did), so all decisions that
-were taken because of that failure are undone, and those before it stand.
+and that event changes what counts of the turns before it: those from the record that it names on (``until``) count no
+more, and of the others the failures of the steps that it names (``again``) don't.
+
+Where to cut: as late as possible, so that what was done is not done again. The failure that ended the execution may have
+arrived long before the code asked for it, and all that the code decided in between without it stands. So the turns are
+replayed without that failure, and the cut is made where the code first decides otherwise than it did; never before the
+turn in which the failure arrived. Other failures that the turns before the cut can do without (the code had not asked for
+them yet) are taken back, too. When no step's failure ended the execution, the last turn is cut.
 
 Of what the cut turns had heard, everything is heard again, in its order, but the failures: external events, results of
 steps that were asked for before the cut, fired timers. Steps of before the cut that failed run again, under their ids.
@@ -16,12 +21,19 @@ A crash here: nothing is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from gateway.durable import history as h
-from gateway.durable.errors import FailureDetails
+from gateway.durable.errors import FailureDetails, NondeterminismError
+from gateway.durable.execution import OrchestratorFunction
+from gateway.durable.replay import replay
+
+MAX_TRIED = 32
+"""So many failures (the latest) are tried to be taken back besides the one that ended the execution."""
 
 Turn: TypeAlias = tuple[int, int, h.TurnRecord]
 """Number of the record, time in µs, record."""
@@ -38,15 +50,31 @@ def effective(turns: Iterable[Turn]) -> list[Turn]:
     kept: list[Turn] = []
     for turn in turns:
         for event in turn[2].events:
-            if isinstance(event, h.ExecutionRewound) and event.until:
-                kept = before(kept, event.until)
+            if isinstance(event, h.ExecutionRewound):
+                kept = rewound(kept, event)
         kept.append(turn)
     return kept
 
 
-def before(turns: Sequence[Turn], until: int) -> list[Turn]:
-    """The turns before the record of this number."""
-    return [turn for turn in turns if turn[0] < until]
+def rewound(turns: Sequence[Turn], event: h.ExecutionRewound) -> list[Turn]:
+    """What a rewind leaves of the turns before it."""
+    return _without([turn for turn in turns if turn[0] < event.until], frozenset(event.again))
+
+
+def _without(turns: Sequence[Turn], again: AbstractSet[int]) -> list[Turn]:
+    """The turns without the failures of these steps."""
+
+    def taken_back(event: h.Event) -> bool:
+        return isinstance(event, Failed) and event.id in again
+
+    found: list[Turn] = []
+    for seq, time_us, record in turns:
+        if any(taken_back(event) for event in record.events):
+            events = [event for event in record.events if not taken_back(event)]
+            found.append((seq, time_us, h.TurnRecord(events, record.custom_status)))
+        else:
+            found.append((seq, time_us, record))
+    return found
 
 
 @dataclass(slots=True)
@@ -54,8 +82,8 @@ class Cut:
     """What rewinding means for one failed execution.
 
     until: as in ExecutionRewound. started: the start, when it starts over. open: steps that the turns before the cut asked
-    for and that had no outcome then, by id. heard: what is heard again, in its order. failed: failures of open steps.
-    section: id of the critical section that it had asked for or was in, 0 if none.
+    for and that had no outcome then, or whose failure is taken back, by id. heard: what is heard again, in its order.
+    failed: failures of open steps. section: id of the critical section that it had asked for or was in, 0 if none.
     """
 
     until: int = 0
@@ -66,14 +94,21 @@ class Cut:
     section: int = 0
 
 
-def cut(recorded: Iterable[Turn]) -> Cut:
-    """What rewinding means for a failed execution with these turns."""
+def cut(instance: str, function: OrchestratorFunction, recorded: Iterable[Turn]) -> Cut:
+    """What rewinding means for a failed execution of this code with these turns."""
     turns = effective(recorded)
-    place = _turn_of_failure(turns)
+    task, place = _failure(turns)
+    again = {task} if task else set[int]()
+    if task:
+        place = max(place, _agree(instance, function, _without(turns[:-1], again)))
+        again |= _also(instance, function, turns[:place], again)
     found = Cut(turns[place][0] if place else 0)
     for _, _, record in turns[:place]:
         for event in record.events:
-            _keep(found, event)
+            if isinstance(event, Failed) and event.id in again:
+                found.failed[event.id] = event.details
+            else:
+                _keep(found, event)
     for _, _, record in turns[place:]:
         for event in record.events:
             if event.incoming:
@@ -81,15 +116,41 @@ def cut(recorded: Iterable[Turn]) -> Cut:
     return found
 
 
-def _turn_of_failure(turns: Sequence[Turn]) -> int:
-    """The place of the turn in which the failure arrived that ended the execution; the last one when no step's did."""
+def _failure(turns: Sequence[Turn]) -> tuple[int, int]:
+    """The step whose failure ended the execution, and the place of the turn in which that arrived; 0 and the last place
+    when none did."""
     last = len(turns) - 1
     task = next((e.task for e in turns[last][2].events if isinstance(e, h.ExecutionFailed)), 0)
     if task:
         for place, (_, _, record) in enumerate(turns):
             if any(isinstance(event, Failed) and event.id == task for event in record.events):
-                return place
-    return last
+                return task, place
+    return 0, last
+
+
+def _also(instance: str, function: OrchestratorFunction, turns: Sequence[Turn], again: AbstractSet[int]) -> set[int]:
+    """Further failed steps that all of these turns can do without."""
+    failed = [e.id for _, _, record in turns for e in record.events if isinstance(e, Failed) and e.id not in again]
+    found: set[int] = set()
+    for task in failed[-MAX_TRIED:]:
+        if _agree(instance, function, _without(turns, {*again, *found, task})) == len(turns):
+            found.add(task)
+    return found
+
+
+def _agree(instance: str, function: OrchestratorFunction, turns: Sequence[Turn]) -> int:
+    """How many of these turns, from the first on, the code takes as they are."""
+    taken = 0
+
+    def hand() -> Iterator[tuple[int, h.TurnRecord]]:
+        nonlocal taken
+        for _, time_us, record in turns:
+            yield time_us, record
+            taken += 1
+
+    with contextlib.suppress(NondeterminismError):
+        replay(instance, function, hand()).close()
+    return taken
 
 
 def _keep(found: Cut, event: h.Event) -> None:

@@ -177,6 +177,47 @@ async def test_a_failure_that_was_caught_before_stays_as_it_was(site, world):
     assert world.ran == {"a": 1, "instead": 1, "b": 2, "clean up": 1}
 
 
+async def test_what_the_code_did_before_it_asked_for_the_failed_step_stands(site, world):
+    def shed(context):
+        tasks = [context.call_activity("step", what) for what in "abcd"]
+        for task in tasks:
+            yield context.create_timer(timedelta(seconds=1))
+            found = yield task
+            context.signal_entity(DEVICE, "note", found)
+            yield context.call_activity("step", f"note {found}")
+        return "done"
+
+    site.registry.orchestrator(shed)
+    world.failing = {"b", "d"}
+    engine = await site.start()
+    await engine.client.start_new("shed", "i")
+    await failed(engine)
+    assert world.ran == {"a": 1, "b": 1, "c": 1, "d": 1, "note A": 1}
+    world.failing.clear()
+    await engine.client.rewind("i", "")
+    assert await output(engine) == "done"
+    assert world.ran == {"a": 1, "b": 2, "c": 1, "d": 2, **{f"note {x}": 1 for x in "ABCD"}}, "all that failed, once"
+
+
+async def test_a_failure_that_decided_something_is_not_taken_back_with_another(site, world):
+    def shed(context):
+        first = context.call_activity("step", "a")
+        winner = yield context.task_any([first, context.create_timer(timedelta(hours=9))])
+        if winner is first and first.is_faulted:
+            yield context.call_activity("step", "instead")
+        return (yield context.call_activity("step", "b"))
+
+    site.registry.orchestrator(shed)
+    world.failing = {"a", "b"}
+    engine = await site.start()
+    await engine.client.start_new("shed", "i")
+    await failed(engine)
+    world.failing.clear()
+    await engine.client.rewind("i", "")
+    assert await output(engine) == "B"
+    assert world.ran == {"a": 1, "instead": 1, "b": 2}
+
+
 async def test_the_last_attempt_of_a_call_with_retries_runs_again(site, world):
     def shed(context):
         return (yield context.call_activity_with_retry("step", RetryOptions(10, 3), "a"))
@@ -292,6 +333,71 @@ async def test_an_activity_that_is_still_under_way_is_not_started_twice(site, wo
     world.gate.set()
     assert await output(engine) == "SLOW"
     assert world.ran == {"slow": 1, "broken": 2}
+
+
+async def test_an_activity_that_a_restart_started_again_is_waited_for(site, world, wait_until):
+    def shed(context):
+        slow = context.call_activity("step", "slow")
+        yield context.call_activity("step", "broken")
+        return (yield slow)
+
+    site.registry.orchestrator(shed)
+    world.failing, world.holding = {"broken"}, {"slow"}
+    engine = await site.start()
+    await engine.client.start_new("shed", "i")
+    await failed(engine)
+    await site.kill(engine)
+    again = await site.start()
+    await wait_until(lambda: world.ran["slow"] == 2)
+    world.failing.clear()
+    await again.client.rewind("i", "")
+    await wait_until(lambda: world.ran["broken"] == 2)
+    world.gate.set()
+    assert await output(again) == "SLOW"
+    assert world.ran["slow"] == 2
+
+
+async def test_a_timer_that_had_not_fired_runs_on(site, world):
+    def shed(context):
+        timer = context.create_timer(timedelta(seconds=40))
+        begun = context.current_utc_datetime
+        yield context.call_activity("step", "broken")
+        yield timer
+        return (context.current_utc_datetime - begun).total_seconds()
+
+    site.registry.orchestrator(shed)
+    world.failing = {"broken"}
+    engine = await site.start()
+    await engine.client.start_new("shed", "i")
+    await failed(engine)
+    assert len(engine.timers) == 0
+    world.failing.clear()
+    await engine.client.rewind("i", "")
+    assert await output(engine) >= 40
+
+
+async def test_a_late_result_of_a_forgotten_step_is_not_taken_for_that_of_a_new_one(site, world, wait_until):
+    def shed(context):
+        try:
+            yield context.call_activity("step", "broken")
+        except TaskFailedError:
+            context.call_activity("step", "forgotten")
+            raise
+        return (yield context.call_activity("step", "next"))
+
+    site.registry.orchestrator(shed)
+    world.failing, world.holding = {"broken"}, {"forgotten"}
+    engine = await site.start()
+    await engine.client.start_new("shed", "i")
+    await failed(engine)
+    await wait_until(lambda: world.ran["forgotten"] == 1)
+    world.failing.clear()
+    world.holding.add("next")
+    await engine.client.rewind("i", "")
+    await wait_until(lambda: world.ran["next"] == 1)
+    world.gate.set()
+    assert await output(engine) == "NEXT"
+    assert [line.split()[:2] for line in world.operations[-2:]] == [["broken", "i:1"], ["next", "i:3"]]
 
 
 async def test_what_may_have_been_done_is_not_repeated(site, world, wait_until):
