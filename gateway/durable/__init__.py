@@ -9,7 +9,7 @@ the parameters ``expected_type`` and ``input_type`` (a class says itself how it 
 
 from gateway.durable.activities import ActivityContext
 from gateway.durable.app import Blueprint, DFApp, Entity, Orchestrator
-from gateway.durable.client import DurableOrchestrationClient, DurableOrchestrationStatus, EntityStateResponse
+from gateway.durable.client import DurableOrchestrationClient
 from gateway.durable.context import DurableOrchestrationContext
 from gateway.durable.engine import Engine
 from gateway.durable.entity import DurableEntityContext, EntityContext
@@ -29,9 +29,10 @@ from gateway.durable.errors import (
     TaskFailedError,
     WrongStatusError,
 )
-from gateway.durable.housekeeping import CleanEntityStorageResult, EntityStatus, PurgeHistoryResult
+from gateway.durable.housekeeping import CleanEntityStorageResult, PurgeHistoryResult
 from gateway.durable.identity import EntityId
 from gateway.durable.instances import OrchestrationRuntimeStatus
+from gateway.durable.queries import DurableOrchestrationStatus, EntityStateResponse, EntityStatus
 from gateway.durable.registry import Registry, activity, entity, orchestrator
 from gateway.durable.retry import RetryOptions
 from gateway.durable.tasks import RAISE

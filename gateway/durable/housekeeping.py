@@ -18,13 +18,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from gateway.clock import from_us, to_us
-from gateway.durable.codec import NULL, Json, encode, unpack_plain
-from gateway.durable.entity import OperationRequest, decode_snapshot
+from gateway.clock import to_us
+from gateway.durable.codec import encode
+from gateway.durable.entity import OperationRequest
 from gateway.durable.errors import NotFoundError, WrongStatusError
-from gateway.durable.identity import EntityId
 from gateway.durable.instances import (
-    ENTITY,
     ORCHESTRATION,
     TERMINAL,
     EntityInstance,
@@ -32,7 +30,7 @@ from gateway.durable.instances import (
     OrchestrationRuntimeStatus,
 )
 from gateway.durable.locks import LockRelease, LockRequest
-from gateway.durable.store import InstanceRow, Store
+from gateway.durable.store import InstanceRow
 
 if TYPE_CHECKING:
     from gateway.durable.engine import Engine
@@ -55,57 +53,6 @@ class CleanEntityStorageResult:
 
     empty_entities_removed: int
     orphaned_locks_released: int
-
-
-@dataclass(frozen=True, slots=True)
-class EntityStatus:
-    """What is known of one entity, as committed. state: plain JSON, None when it has none or was not asked for. locked_by:
-    the orchestration that has it for itself, empty if none has. waiting: callers who wait for an answer."""
-
-    entity_id: EntityId
-    last_modified_time: datetime
-    exists: bool
-    state: Json
-    locked_by: str
-    waiting: int
-
-
-async def list_entities(
-    store: Store,
-    prefix: str,
-    modified_from_us: int,
-    modified_to_us: int | None,
-    include_state: bool,
-    include_transient: bool,
-    limit: int,
-    after: str | None,
-) -> list[EntityStatus]:
-    """See DurableOrchestrationClient. Reads pages until there are as many as were asked for."""
-    found: list[EntityStatus] = []
-    while True:
-        rows = [InstanceRow(*r) for r in await store.instances(kind=ENTITY, prefix=prefix, limit=PAGE, after=after)]
-        for row in rows:
-            if row.updated_us < modified_from_us or (modified_to_us is not None and row.updated_us > modified_to_us):
-                continue
-            snapshot = decode_snapshot(row.state)
-            exists = snapshot.state is not NULL
-            if exists or include_transient:
-                state = unpack_plain(snapshot.state) if exists and include_state else None
-                found.append(
-                    EntityStatus(
-                        EntityId.parse(row.instance),
-                        from_us(row.updated_us),
-                        exists,
-                        state,
-                        snapshot.lock_owner,
-                        len(snapshot.waiting),
-                    )
-                )
-                if len(found) == limit:
-                    return found
-        if len(rows) < PAGE:
-            return found
-        after = rows[-1].instance
 
 
 class Housekeeping:

@@ -31,12 +31,13 @@ from typing import Self, TypeVar
 from gateway.clock import from_us, to_us
 from gateway.durable import history as h
 from gateway.durable.app import KIND, Blueprint
-from gateway.durable.client import DurableOrchestrationClient, DurableOrchestrationStatus
+from gateway.durable.client import DurableOrchestrationClient
 from gateway.durable.codec import Json, unpack
 from gateway.durable.engine import Engine
 from gateway.durable.errors import EngineStoppedError, EntityOperationError
 from gateway.durable.identity import EntityId, name_of
 from gateway.durable.instances import TERMINAL, Orchestration, OrchestrationRuntimeStatus
+from gateway.durable.queries import DurableOrchestrationStatus
 from gateway.durable.registry import VERSION
 from gateway.durable.store import Batch
 from gateway.durable.testing.clock import DEFAULT_START, VirtualClock

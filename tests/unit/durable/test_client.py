@@ -335,7 +335,7 @@ async def put(engine: Engine, key: str, value: object, name: str = "shelf") -> N
 
 
 async def test_entities_are_listed_by_name_time_and_page_by_page(site, engine, monkeypatch):
-    monkeypatch.setattr("gateway.durable.housekeeping.PAGE", 2)
+    monkeypatch.setattr("gateway.durable.queries.PAGE", 2)
     site.registry.entity(shelf, "shop")
     client = engine.client
     for key in "abc":
