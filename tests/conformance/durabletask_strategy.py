@@ -374,7 +374,7 @@ class Author:
         return Round(tuple(steps), end, keep, self.number(), left)  # type: ignore[arg-type]
 
     def run(self) -> Run:
-        again = self.upto(2, 1) if self.chance(25) else 0
+        again = self.upto(2, 1) if self.chance(30) else 0
         rounds = [self.round("again") for _ in range(again)]
         rounds.append(self.round(self.one_of(["return"] * 8 + ["raise", "terminate"])))
         rivals: list[int] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Generator, Iterable
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -231,16 +231,11 @@ class Backend(InMemoryOrchestrationBackend):
             super()._process_create_timer_action(instance, action)
 
 
-@contextlib.asynccontextmanager
-async def their_host(stage: Stage) -> AsyncIterator[TheirHost]:
-    """durabletask, running."""
-
-    def program(context: task.OrchestrationContext, given: Json) -> Generator[Task, Any, Any]:
-        return (yield from stage.orchestrate(TheirDialect(context, "program"), given))
-
-    def perform(_: task.ActivityContext, given: Json) -> Json:
-        return stage.perform(given)
-
+@contextlib.contextmanager
+def their_hub(
+    orchestrators: Iterable[Any], activities: Iterable[Any], kinds: dict[str, Any]
+) -> Iterator[client.TaskHubGrpcClient]:
+    """Backend, worker and client, running; all of them have ended when this has."""
     backend = Backend()
     threads = ThreadPoolExecutor(16, "conformance-backend")
     server = grpc.server(threads)
@@ -251,18 +246,33 @@ async def their_host(stage: Stage) -> AsyncIterator[TheirHost]:
     hands = worker.TaskHubGrpcWorker(
         host_address=address, logger=QUIET, concurrency_options=options, emit_trace_spans=False
     )
-    hands.add_orchestrator(program)
-    hands.add_activity(perform)
-    hands.add_entity(their_box, "box")
-    hands.add_entity(their_counter, "counter")
-    hands.add_entity(TheirTally, "tally")
+    for orchestrator in orchestrators:
+        hands.add_orchestrator(orchestrator)
+    for activity in activities:
+        hands.add_activity(activity)
+    for name, kind in kinds.items():
+        hands.add_entity(kind, name)
     hands.start()
     hub = client.TaskHubGrpcClient(host_address=address, logger=QUIET, emit_trace_spans=False)
     try:
-        yield TheirHost(hub)
+        yield hub
     finally:
-        await asyncio.to_thread(hands.stop)
+        hands.stop()
         hub.close()
         backend.stop()
-        await asyncio.to_thread(server.stop(1.0).wait)
+        server.stop(1.0).wait()
         threads.shutdown()
+
+
+@contextlib.asynccontextmanager
+async def their_host(stage: Stage) -> AsyncIterator[TheirHost]:
+    """durabletask, running programs."""
+
+    def program(context: task.OrchestrationContext, given: Json) -> Generator[Task, Any, Any]:
+        return (yield from stage.orchestrate(TheirDialect(context, "program"), given))
+
+    def perform(_: task.ActivityContext, given: Json) -> Json:
+        return stage.perform(given)
+
+    with their_hub([program], [perform], {"box": their_box, "counter": their_counter, "tally": TheirTally}) as hub:
+        yield TheirHost(hub)
