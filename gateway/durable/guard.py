@@ -33,7 +33,7 @@ MAX_GUARDS = 1_000
 
 _OWN_FILES = __file__.rsplit("/", 1)[0] + "/"
 _BOUNDARY = _OWN_FILES + "execution.py"
-_RUNS_STEPS = ("_start", "_resume", "close")
+_RUNS_STEPS = ("_start", "_send", "_throw", "close")
 """Every step is run from there, by these."""
 _LET_THROUGH = ("structlog", "logging", "importlib", "linecache", "tokenize", "warnings", "traceback")
 

@@ -107,7 +107,7 @@ NAMES: Final[dict[str, Rule]] = {
     **_each("os", "fork forkpty posix_spawn posix_spawnp spawnl spawnv spawnlp spawnvp", THREAD),
     **_each(
         "asyncio",
-        "create_task ensure_future gather run to_thread wait wait_for shield get_event_loop get_running_loop"
+        "create_task ensure_future gather run to_thread wait wait_for shield"
         " new_event_loop run_coroutine_threadsafe TaskGroup Runner",
         THREAD,
     ),
