@@ -8,7 +8,7 @@ from gateway.durable import EntityId
 from gateway.durable import history as h
 from gateway.durable.codec import NULL, Json, unpack_plain
 from gateway.durable.entity import decode_snapshot
-from gateway.durable.housekeeping import EntityStatus
+from gateway.durable.queries import EntityStatus
 from gateway.durable.store import InstanceRow
 from gateway.operations.arguments import Arguments, limit, moment, optional, text
 from gateway.operations.desk import Desk

@@ -18,6 +18,7 @@ import pytest
 from gateway.cli import DEFAULT_SOCKET, main
 from gateway.cli.commands import BUILDERS
 from gateway.control import Code, ControlError, ControlServer, JsonValue
+from gateway.operations import OPERATIONS
 
 REPOSITORY = Path(__file__).parents[3]
 EXAMPLE = REPOSITORY / "config" / "examples" / "substation"
@@ -108,6 +109,10 @@ BREAKER: dict[str, JsonValue] = {
 }
 
 
+PARTS_OF_COMMANDS = {"instances.timeline", "instances.export"}
+"""Operations that are no command of their own: an option of one, or asked more than once by one."""
+
+
 class CardboardDaemon:
     """A control socket whose answers are given beforehand; it remembers what it was asked."""
 
@@ -117,7 +122,9 @@ class CardboardDaemon:
         self.asked: list[tuple[str, dict[str, JsonValue]]] = []
         self._loop = asyncio.new_event_loop()
         ops = {"status", "timers", "override", "mode", "release", "report", "audit.verify"}
-        ops |= {f"instances.{verb}" for verb in ("list", "show", "start", "raise", "terminate")}
+        ops |= {f"instances.{verb}" for verb in ("list", "show", "start", "raise", "terminate", "suspend", "resume")}
+        ops |= {"instances.rewind", "instances.restart", "instances.purge", "why", *PARTS_OF_COMMANDS}
+        ops |= {f"entities.{verb}" for verb in ("list", "show", "clean")}
         ops |= {f"breakers.{verb}" for verb in ("list", "show", "open", "close", "block", "unblock")}
         self.ops = ops
         self._server = ControlServer(path, 0o600, {op: self._handler(op) for op in ops})
@@ -180,6 +187,46 @@ class TestWhatIsAsked:
                 {"position": "open", "tier": "ev", "outcome": "failed", "prefix": "7", "after": "7A"},
             ),
             ("breakers show 7B", "breakers.show", {"feeder": "7B"}),
+            ("why 7B", "why", {"feeder": "7B"}),
+            (
+                "instances list --since 2026-01-14 --until 2026-01-15T08:00Z --after s-1",
+                "instances.list",
+                {"since": "2026-01-14", "until": "2026-01-15T08:00Z", "after": "s-1"},
+            ),
+            ("instances show s-1 --timeline", "instances.timeline", {"instance": "s-1", "exact": True}),
+            (
+                "instances suspend s-1 --reason crew --actor jane",
+                "instances.suspend",
+                {"instance": "s-1", "reason": "crew", "actor": "jane"},
+            ),
+            (
+                "instances resume s-1 --reason gone --actor jane",
+                "instances.resume",
+                {"instance": "s-1", "reason": "gone", "actor": "jane"},
+            ),
+            (
+                "instances rewind s-1 --reason mended --actor jane",
+                "instances.rewind",
+                {"instance": "s-1", "reason": "mended", "actor": "jane"},
+            ),
+            (
+                "instances restart s-1 --same-id --reason again --actor jane",
+                "instances.restart",
+                {"instance": "s-1", "reason": "again", "same_id": True, "actor": "jane"},
+            ),
+            (
+                "instances purge s-1 --reason old --actor jane",
+                "instances.purge",
+                {"instance": "s-1", "reason": "old", "actor": "jane"},
+            ),
+            (
+                "instances purge --since 2026-01-14 --status Completed --reason old --actor jane",
+                "instances.purge",
+                {"since": "2026-01-14", "status": "Completed", "reason": "old", "actor": "jane"},
+            ),
+            ("entities list --name breaker --limit 3", "entities.list", {"name": "breaker", "limit": 3}),
+            ("entities show @breaker@7B", "entities.show", {"entity": "@breaker@7B"}),
+            ("entities clean --reason tidy --actor jane", "entities.clean", {"reason": "tidy", "actor": "jane"}),
             (
                 "breakers open 7B --reason smoke --wait 3 --actor jane",
                 "breakers.open",
@@ -213,7 +260,8 @@ class TestWhatIsAsked:
         assert daemon.asked == [(op, args)]
 
     def test_no_command_is_forgotten_by_the_daemon(self, daemon: CardboardDaemon) -> None:
-        assert {command.replace(" ", ".") for command in BUILDERS} == daemon.ops
+        assert {command.replace(" ", ".") for command in BUILDERS} == daemon.ops - PARTS_OF_COMMANDS
+        assert daemon.ops == set(OPERATIONS)
 
     def test_who_decides_is_the_login_user_unless_said(self, daemon: CardboardDaemon) -> None:
         daemon.answers["release"] = {"detail": "Outputs are free."}
@@ -281,6 +329,8 @@ class TestWhatAPersonReads:
             daemon.answers[op] = answer
         for command in ("status", "timers", "instances list", "instances show x", "breakers list", "breakers show x"):
             main(command.split())
+        for command in ("instances show x --timeline", "why x", "entities list", "entities show x"):
+            main(command.split())
         main(["override", "hold", "--reason", "x"])
         assert "?" in capsys.readouterr().out
 
@@ -295,6 +345,43 @@ class TestWhatAPersonReads:
         assert "blocked" in first
         assert "closed (uncertain)" in second
         assert more == "There is more: --after 'Hospital-12'"
+
+    def test_entities_come_as_a_table_and_one_with_its_operations(
+        self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        one = {"entity": "@a@1", "modified": "2014-01-16T14:00:00Z", "exists": True, "locked_by": "x", "waiting": 2}
+        one |= {"state": {"n": 1}}
+        daemon.answers["entities.list"] = {"entities": [one], "next": "@a@1"}
+        assert main(["entities", "list"]) == 0
+        text = capsys.readouterr().out
+        assert '@a@1    2014-01-16 14:00:00Z  x             2  {"n": 1}' in text
+        assert "--after '@a@1'" in text
+        done = {"seq": 9, "at": "2014-01-16T14:00:00Z", "operation": "add", "caller": "x", "failure": None}
+        daemon.answers["entities.show"] = {**one, "operations": [done]}
+        assert main(["entities", "show", "@a@1"]) == 0
+        assert "  9  2014-01-16 14:00:00Z  add        x       -" in capsys.readouterr().out
+
+    def test_purge_needs_one_or_a_span(self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["instances", "purge", "--reason", "old"]) == 2
+        assert main(["instances", "purge", "s-1", "--since", "2026-01-14", "--reason", "old"]) == 2
+        assert "--since" in capsys.readouterr().err
+        assert daemon.asked == []
+
+    def test_an_export_asks_for_each_one_and_writes_lines(
+        self, daemon: CardboardDaemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        turn = {"seq": 1, "time_us": 5, "turn": {"events": []}}
+        daemon.answers["instances.list"] = {"instances": [{"instance": "a"}, {"instance": "b"}], "next": None}
+        daemon.answers["instances.export"] = {"instance": "a", "name": "Drill", "status": "Running", "turns": [turn]}
+        out = tmp_path / "out.jsonl"
+        assert main(["instances", "export", "--all", "--out", str(out)]) == 0
+        assert [args for op, args in daemon.asked if op == "instances.export"] == [{"instance": "a"}, {"instance": "b"}]
+        assert json.loads(out.read_text().splitlines()[1])["turns"] == [turn]
+        daemon.answers["instances.export"] = {"name": 3}
+        assert main(["instances", "export", "a"]) == 1
+        assert "not understood" in capsys.readouterr().err
+        daemon.answers["instances.export"] = ControlError(Code.NOT_FOUND, "there is no orchestration 'a'")
+        assert main(["instances", "export", "a"]) == 3
 
     def test_a_history_is_a_table_of_events(self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str]) -> None:
         daemon.answers["instances.show"] = {
