@@ -21,7 +21,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import msgspec
 
@@ -77,6 +77,13 @@ class Blueprint:
     def __init__(self, http_auth_level: object = None) -> None:
         self.held = False
         self._declarations: dict[Callable[..., object], _Declaration] = {}
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"{type(self).__name__} has no {name!r}: there are orchestration_trigger, activity_trigger, entity_trigger, "
+            "durable_client_input and function_name; what HTTP requests or a schedule start elsewhere is started by a "
+            "client, an entity or the command line here"
+        )
 
     def function_name(self, name: str) -> Callable[[F], F]:
         """Register the function under this name instead of its own."""

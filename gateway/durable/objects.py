@@ -7,13 +7,12 @@ for whoever reads it.
 What must stay true: a payload never loads code. It may come from outside (an event, an input), so only classes are
 rebuilt whose module this process has imported already, and that define both methods; anything else is an error that names
 the class. Plain payloads cost next to nothing more: msgspec itself asks for classes that it does not know, and only for
-dataclasses, which it would write as plain fields, is a payload walked; that is done only once a module that offers
-functions to the registry has shown such a class (``note_classes``). A crash here: nothing is kept.
+dataclasses and the like, which it would write as plain fields, is a payload walked; that is done only once a module that
+offers functions to the registry has shown such a class (``note_classes``). A crash here: nothing is kept.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +21,8 @@ from gateway.durable.errors import NotSerializableError, words_of
 
 CLASS, MODULE, DATA = "__class__", "__module__", "__data__"
 _FORM = frozenset((CLASS, MODULE, DATA))
+_FIELDS = ("__dataclass_fields__", "__attrs_attrs__", "__struct_fields__")
+"""Classes with one of these are written field by field, unless they are looked for."""
 
 Json = Any
 
@@ -45,7 +46,7 @@ def note_classes(names: Mapping[str, object]) -> None:
 
 
 def _writes_itself(kind: type) -> bool:
-    return hasattr(kind, "to_json") and dataclasses.is_dataclass(kind)
+    return hasattr(kind, "to_json") and any(hasattr(kind, fields) for fields in _FIELDS)
 
 
 def written(value: object) -> Json:
@@ -79,9 +80,7 @@ def with_dataclasses_written(value: Json) -> Json:
     if kind is list or kind is tuple:
         items = [with_dataclasses_written(item) for item in value]
         return value if all(a is b for a, b in zip(items, value, strict=True)) else items
-    if hasattr(kind, "__dataclass_fields__") and hasattr(kind, "to_json"):
-        return written(value)
-    return value
+    return written(value) if _writes_itself(kind) else value
 
 
 def rebuilt(value: Json, what: str) -> Json:

@@ -33,7 +33,9 @@ from gateway.durable.execution import OrchestratorFunction
 from gateway.durable.replay import replay
 
 MAX_TRIED = 32
-"""So many failures (the latest) are tried to be taken back besides the one that ended the execution."""
+"""So many failures (the latest) are tried to be taken back besides the one that ended the execution …"""
+MAX_TRIED_EVENTS = 20_000
+"""… but fewer of a long history: no more than so many events are replayed for it, since all else waits meanwhile."""
 
 Turn: TypeAlias = tuple[int, int, h.TurnRecord]
 """Number of the record, time in µs, record."""
@@ -132,7 +134,8 @@ def _also(instance: str, function: OrchestratorFunction, turns: Sequence[Turn], 
     """Further failed steps that all of these turns can do without."""
     failed = [e.id for _, _, record in turns for e in record.events if isinstance(e, Failed) and e.id not in again]
     found: set[int] = set()
-    for task in failed[-MAX_TRIED:]:
+    tries = min(MAX_TRIED, len(failed), MAX_TRIED_EVENTS // max(1, sum(len(record.events) for _, _, record in turns)))
+    for task in failed[len(failed) - tries :]:
         if _agree(instance, function, _without(turns, {*again, *found, task})) == len(turns):
             found.add(task)
     return found

@@ -143,6 +143,14 @@ def test_a_declaration_that_can_not_work_is_refused_with_name_and_line():
         app.orchestration_trigger("context")(orchestrates)
 
 
+def test_a_trigger_that_does_not_exist_here_is_told_as_such():
+    with pytest.raises(
+        AttributeError, match=r"DFApp has no 'route': there are orchestration_trigger, .*started by a client"
+    ):
+        df.DFApp().route(route="start")
+    assert not hasattr(df.Blueprint(), "timer_trigger")
+
+
 def test_what_only_the_whole_declaration_shows_is_refused_when_the_module_is_loaded():
     def acts(value, other):
         return value

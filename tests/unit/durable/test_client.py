@@ -220,6 +220,29 @@ async def test_what_is_still_under_way_keeps_its_orchestration(site, engine, wai
     assert (await engine.client.purge_instance_history("i")).instances_deleted == 1
 
 
+async def test_a_question_that_still_waits_keeps_its_orchestration(site, engine, wait_until):
+    def locks(context):
+        with (yield context.lock_entities([SHELF])):
+            yield context.wait_for_external_event("go")
+
+    def asks(context):
+        yield context.call_entity(SHELF, "put", 1)
+
+    site.registry.orchestrator(locks)
+    site.registry.orchestrator(asks)
+    entity = engine.ledger.entity(SHELF)
+    await engine.client.start_new("locks", "owner")
+    await wait_until(lambda: entity.core.lock is not None)
+    await engine.client.start_new("asks", "i")
+    await wait_until(lambda: entity.mailbox.waiting == 1)
+    await engine.client.terminate("i", "enough")
+    await engine.client.wait_for_completion("i", 5)
+    with pytest.raises(WrongStatusError, match="a message of it to @shelf@a has not been handled"):
+        await engine.client.purge_instance_history("i")
+    await finish(engine, "owner")
+    assert (await engine.client.purge_instance_history("i")).instances_deleted == 1
+
+
 async def test_an_answer_to_a_purged_one_never_reaches_its_successor(site, engine, wait_until):
     def parent(context):
         context.call_entity(SHELF, "hold")
