@@ -28,6 +28,17 @@ def Sleep(context):
     yield long
 
 
+def OpenB1(context):
+    """A program of the site."""
+    yield context.call_activity("SendDisconnectCommand", "B1")
+
+
+def Fails(context):
+    """Fails until it is told to go on."""
+    yield context.call_activity("Mend", context.get_input())
+    return "mended"
+
+
 async def verify() -> dict[str, Any]:
     """The chain is whole."""
     return {"ok": True}
@@ -42,7 +53,7 @@ async def report(proofs: list[Any]) -> str:
 async def station() -> AsyncIterator[Station]:
     """A station that runs, and a program of its site."""
     one = Station(make_site())
-    one.programs += [Wait, Sleep]
+    one.programs += [Wait, Sleep, OpenB1, Fails]
     one.build()
     await one.start()
     yield one
