@@ -69,6 +69,12 @@ def test_programs_are_modules_or_files_of_the_site(site) -> None:
     assert "there is no file" in site.problem().what
 
 
+def test_hosts_that_may_be_called_are_named_with_their_ports(site) -> None:
+    assert site.load().gateway.http_hosts == ()
+    site.replace("site.toml", "http_hosts = []", 'http_hosts = ["Weather.Example:443", "10.0.0.7:8080"]')
+    assert site.load().gateway.http_hosts == ("weather.example:443", "10.0.0.7:8080")
+
+
 # -- one mistake, one problem, in the right place ----------------------------------------------------------------------
 
 ONE_MISTAKE = [
@@ -86,6 +92,9 @@ ONE_MISTAKE = [
     ("site.toml", 'socket_mode = "0660"', "socket_mode = 660", "no file mode", '"0660"'),
     ("site.toml", 'socket = "state/', f'socket = "{"x" * 120}/', "path of the socket", "/run/gridlatch"),
     ("site.toml", "programs = []", 'programs = ["my-module"]', "neither a module", "heat.py"),
+    ("site.toml", "http_hosts = []", 'http_hosts = ["weather.example"]', "no host with its port", ":443"),
+    ("site.toml", "http_hosts = []", 'http_hosts = ["http://a:80"]', "no host with its port", ":443"),
+    ("site.toml", "http_hosts = []", 'http_hosts = ["a:99999"]', "no host with its port", ":443"),
     ("site.toml", 'name = "Riverside"', 'name = ""', "empty", "characters"),
     ("site.toml", "rank = 2", "rank = 1", "as has tier 'tier1'", "rank = 2"),
     ("site.toml", "rank = 2", "wait = 5\nrank = 2", "unknown key 'wait' in [tier]", "rank"),
