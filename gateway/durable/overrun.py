@@ -46,6 +46,8 @@ class Step(Protocol):
         """File and line of the author's code in this stack; None if the stack doesn't belong to a step."""
 
 
+_now = time.monotonic
+
 running: dict[int, Step] = {}
 """The step that runs in each thread, by the thread's id."""
 
@@ -81,17 +83,20 @@ class Watch:
 
     def _look(self) -> None:
         seen: dict[int, tuple[Step, int, float]] = {}
+        now = _now()
         while True:
-            now = time.monotonic()
+            # A process that was stopped for a while, or a starved one, has not worked for so long.
+            last, now = now, _now()
+            passed = min(now - last, 2 * self.look_s)
             before, seen = seen, {}
             late = False
             for thread, step in running.copy().items():
                 number = step.number
                 known = before.get(thread)
                 same = known is not None and known[0] is step and known[1] == number
-                began = known[2] if known is not None and same else now
-                seen[thread] = step, number, began
-                if now - began >= self.limit_s:
+                spent = known[2] + passed if known is not None and same else 0.0
+                seen[thread] = step, number, spent
+                if spent >= self.limit_s:
                     late = True
                     self._end(thread, step, number)
             if not seen:

@@ -12,7 +12,7 @@ import builtins
 import sys
 from collections.abc import Iterator
 from datetime import date
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 
 from gateway.durable.determinism.rules import (
     CLOCK,
@@ -56,14 +56,14 @@ class Reach:
         self.codes: dict[int, CodeType] = {}
         self.suspect = False
         self._waiting: list[tuple[CodeType, dict[str, object]]] = []
-        self._add(function)
+        self._add(function if isinstance(function, FunctionType | MethodType) else type(function))
         while self._waiting and len(self.codes) < MAX_CODES:
             code, names = self._waiting.pop()
             self._look(code, names)
 
     def _add(self, thing: object) -> None:
         """Take up a function or class, if it is the author's."""
-        if isinstance(thing, MethodType):
+        if type(thing) is MethodType:
             thing = thing.__func__
         if isinstance(thing, FunctionType):
             if id(thing.__code__) in self.codes or not _is_authors(thing):
@@ -73,11 +73,11 @@ class Reach:
                 self._judge(inner, thing.__code__)
         elif isinstance(thing, type) and _is_authors(thing):
             for member in vars(thing).values():
-                if isinstance(member, property):
+                if type(member) is property:
                     self._add(member.fget)
-                elif isinstance(member, staticmethod | classmethod):
+                elif type(member) in (staticmethod, classmethod):
                     self._add(member.__func__)
-                elif isinstance(member, FunctionType):
+                elif type(member) is FunctionType:
                     self._add(member)
 
     def _add_code(self, code: CodeType, names: dict[str, object]) -> None:
@@ -96,13 +96,17 @@ class Reach:
                 self._judge(value, code)
 
     def _judge(self, value: object, code: CodeType) -> None:
-        if isinstance(value, ModuleType):
+        kind = type(value)  # not isinstance: an author's object may answer for another, or fail to
+        if issubclass(kind, ModuleType):
+            assert isinstance(value, ModuleType)
             self._judge_module(value, code)
-            return
-        if isinstance(value, type) and issubclass(value, date):
-            self.suspect |= not _CLOCK_METHODS.isdisjoint(code.co_names)
-        self.suspect |= _is_watched(value)
-        self._add(value)
+        elif issubclass(kind, type | FunctionType | MethodType | BuiltinFunctionType):
+            if isinstance(value, type) and issubclass(value, date):
+                self.suspect |= not _CLOCK_METHODS.isdisjoint(code.co_names)
+            self.suspect |= _is_watched(value)
+            self._add(value)
+        elif kind.__name__ == "_Environ":
+            self.suspect = True
 
     def _judge_module(self, module: ModuleType, code: CodeType) -> None:
         name = module.__name__
@@ -138,7 +142,7 @@ def _is_watched(value: object) -> bool:
         home = type(owner).__module__ if owner is not None else ""
     home = "os" if home == "posix" else home
     watched = _NAMES.get(home, set())
-    return watched is None or name in watched or type(value).__name__ == "_Environ"
+    return watched is None or name in watched
 
 
 def _is_authors(thing: FunctionType | type) -> bool:

@@ -433,3 +433,21 @@ def test_the_watch_sleeps_while_no_step_runs(short_limit):
         time.sleep(0.01)
     assert overrun.watch.asleep
     assert told(started(for_ever))[0] == "LimitExceededError"
+
+
+def test_a_process_that_stood_still_has_not_worked_for_so_long(short_limit, monkeypatch):
+    """The machine sleeps for an hour in the middle of a step: the step is not to blame."""
+    looks: list[float] = []
+
+    def jumps() -> float:
+        looks.append(0.0 if len(looks) < 3 else 3600.0)
+        return looks[-1]
+
+    monkeypatch.setattr(overrun, "_now", jumps)
+
+    def works_for_some_looks(context):
+        while len(looks) < 6:
+            pass
+        return len(looks) >= 6
+
+    assert told(started(works_for_some_looks)) == "true"
