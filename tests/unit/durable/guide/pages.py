@@ -20,7 +20,7 @@ PAGES = sorted(GUIDE.glob("*.md"))
 KINDS = {"python", "console", "toml", "text"}
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>.*)$")
-_LINK = re.compile(r"(?<!!)\[[^]\n]+\]\((?P<target>[^)\s]+)\)")
+_LINK = re.compile(r"(?<!!)\[[^]]+\]\((?P<target>[^)\s]+)\)")
 
 
 @dataclass(frozen=True)

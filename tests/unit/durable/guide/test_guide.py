@@ -22,7 +22,7 @@ from tests.unit.durable.guide.pages import GUIDE, KINDS, PAGES, anchors, blocks,
 
 MAX_LINES = 120
 MAX_WIDTH = 120
-WITHOUT_PROGRAM = {"differences-from-azure.md"}
+WITHOUT_PROGRAM = {"differences-from-azure.md", "differences-from-durabletask.md"}
 OTHER_COMMANDS = {"python", "pip", "kill"}
 
 Trace = Callable[[FrameType, str, object], None]
