@@ -11,7 +11,7 @@ Grammar::
 
     step     {"op": "wait", "what": task}                       yield it
              {"op": "start", "what": leaf, "as": slot}          make it, yield it later or never
-             {"op": "cancel", "as": slot}                       cancel the timer in a slot
+             {"op": "cancel", "as": slot}                       cancel the timer in a slot, if it was waited for
              {"op": "signal", "key", "operation", "input"}
              {"op": "status", "value"} | {"op": "now"} | {"op": "who"}
              {"op": "if", "then": [step…], "else": [step…]}     on the parity of all results so far
@@ -124,6 +124,7 @@ class Interpreter:
         self.program = context.get_input()
         self.results: list[Json] = [self.program.get("carry")]
         self.slots: dict[str, Built] = {}
+        self.waited: set[str] = set()
 
     def run(self) -> Generator[Any, Any, Json]:
         """The orchestrator's generator."""
@@ -143,7 +144,7 @@ class Interpreter:
             case "start":
                 self.slots[step["as"]] = self._leaf(step["what"])
             case "cancel":
-                if step["as"] in self.slots:
+                if step["as"] in self.waited:  # else there are engines where it does not even run
                     self.slots[step["as"]].task.cancel()
             case "signal":
                 context.signal_entity(self._entity(step["key"]), step["operation"], step["input"])
@@ -210,6 +211,8 @@ class Interpreter:
             if what["as"] in taken:
                 return None
             taken.add(what["as"])
+            if what["as"] in self.slots:
+                self.waited.add(what["as"])
             return self.slots.get(what["as"])
         if do not in ("all", "any"):
             return self._leaf(what)

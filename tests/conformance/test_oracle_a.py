@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from gateway.durable import RetryOptions
@@ -37,6 +39,15 @@ LEAST_SHARE = {
     "start": 0.1, "slot": 0.04, "cancel": 0.005, "now": 0.05, "several turns": 0.4, "several events in a turn": 0.1,
 }  # fmt: skip
 """Of programs that have each feature: a run with fewer would compare too little of it. (The last two: of executions.)"""
+
+
+@pytest.fixture(autouse=True)
+def _quiet_log() -> Iterator[None]:
+    """Thousands of programs that fail on purpose: their warnings say nothing."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="module")

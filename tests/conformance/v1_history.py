@@ -52,7 +52,8 @@ class Fork:
 
 FAIL_FAST = Fork("task_all fails fast", Rules(fail_fast=True))
 NEWEST_WAIT = Fork("the newest wait takes the event", Rules(newest_wait_first=True))
-KEPT_EVENTS = Fork("several waits at once for events that came before", None)
+KEPT_EVENTS = Fork("an event that came before the wait, in a race", None)
+EARLY_TASKS = Fork("an outcome that came before anybody waited, in a race", None)
 
 
 Events = dict[str, list[str]]
@@ -307,11 +308,19 @@ class _Exporter:
     def _number(self, note: Note) -> None:
         if note.signal:
             self._next()
+        over = any(leaf.is_completed and self._known(leaf) for leaf in note.leaves)
+        told = len(self.turn)
         for leaf in note.leaves:
             if isinstance(leaf, EventTask):
                 self._wait(leaf, alone=len(note.leaves) == 1)
             elif leaf.id not in self.number:
                 self._schedule(leaf)
+        if over and len(self.turn) > told and self.fork is None:
+            # For us it came first, or at least in its place; v1 can only be told of it after what it knows already.
+            self.fork = EARLY_TASKS
+
+    def _known(self, leaf: Task) -> bool:
+        return leaf in self.seen_waits if isinstance(leaf, EventTask) else leaf.id in self.number
 
     def _wait(self, leaf: EventTask, alone: bool) -> None:
         if leaf in self.seen_waits:

@@ -4,6 +4,8 @@ Azure Functions would have it do, and answers with actions."""
 from __future__ import annotations
 
 import calendar
+import functools
+import importlib
 import json
 import time
 import warnings
@@ -19,6 +21,10 @@ df = pytest.importorskip(
     "azure.durable_functions",
     reason="azure-functions-durable is not installed: NOTHING is compared with Azure's v1 (pip install -e '.[dev]')",
 )
+
+# The SDK parses the time of every event anew with dateutil, which is most of its work; one time has many events.
+_history = importlib.import_module("azure.durable_functions.models.history.HistoryEvent")
+_history.dt_parse = functools.lru_cache(maxsize=1024)(_history.dt_parse)
 
 THEIRS = Dialect(df.EntityId, df.RetryOptions)
 SHORT_TIMER = "6.00:00:00"
