@@ -101,20 +101,28 @@ class Journal:
         return await self._reading(self._read, partial(reader.history, instance=instance, first_seq=first_seq))
 
     async def records(
-        self, after_seq: int, limit: int = 1_000, *, instance: str | None = None, kinds: Sequence[str] | None = None
+        self,
+        after_seq: int,
+        limit: int = 1_000,
+        *,
+        up_to_seq: int | None = None,
+        instance: str | None = None,
+        kinds: Sequence[str] | None = None,
     ) -> Sequence[RecordTuple]:
         """Committed records after a sequence number, oldest first; at most 10,000 at once.
 
-        Searches the log forward unless an instance is named; fewer than ``limit`` means that its end was reached.
+        up_to_seq: none after this one. Searches the log forward unless an instance is named; fewer than ``limit`` means
+        that its end (or up_to_seq) was reached.
         """
         limit = min(limit, reader.MAX_ROWS)
         if instance is not None:
-            return await self._reading(
+            found_there = await self._reading(
                 self._read,
                 partial(reader.instance_records, instance=instance, after_seq=after_seq, limit=limit, kinds=kinds),
             )
+            return [record for record in found_there if up_to_seq is None or record[0] <= up_to_seq]
         found: list[RecordTuple] = []
-        end = self.head().seq
+        end = self.head().seq if up_to_seq is None else min(up_to_seq, self.head().seq)
         while after_seq < end and len(found) < limit:
             up_to = min(after_seq + reader.SCAN_ROWS, end)
             query = partial(reader.records, after_seq=after_seq, up_to_seq=up_to, limit=limit - len(found), kinds=kinds)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-
 from gateway.cli.fields import MISSING, Fields, duration, moment, plain, table, with_short_times
 
 _NAME_WIDTH, _TOLD_WIDTH, _DETAIL_WIDTH = 44, 50, 140
@@ -42,6 +40,8 @@ def _head(result: Fields) -> list[str]:
 
 def _moment(at_us: float | None, day: str) -> tuple[str, str]:
     """The time with milliseconds, and the day that it is of."""
+    import datetime
+
     if at_us is None:
         return MISSING, day
     try:

@@ -79,9 +79,9 @@ class Log(Protocol):
     """The journal's records, read only."""
 
     async def records(
-        self, after_seq: int, limit: int = 1_000, *, instance: str | None = None, kinds: Sequence[str] | None = None
+        self, after_seq: int, limit: int = 1_000, *, up_to_seq: int | None = None, kinds: Sequence[str] | None = None
     ) -> Sequence[Record]:
-        """Records after a sequence number, oldest first; fewer than limit means that the end was reached."""
+        """Records after a sequence number, oldest first, none after up_to_seq; fewer than limit: the end was reached."""
 
     async def latest(self, instance: str, limit: int = 1_000, *, before_seq: int | None = None) -> Sequence[Record]:
         """The last records of one instance, newest first; before_seq: those before this record of it."""

@@ -133,7 +133,8 @@ async def restart(desk: Desk, args: Arguments) -> Json:
             why = "what it knew of the station is old: it starts by itself under stress, or by instances start"
             raise ControlError(Code.REFUSED, f"a {PROTOCOL} is not restarted; {why} {PROTOCOL}")
         new = await desk.engine.client.restart(instance, not args.get("same_id"))
-    desk.engine.record("", "audit", {"op": "instances.restarted", "actor": who(args), "instance": instance, "new": new})
+    done = {"op": "instances.restarted", "actor": who(args), "instance": instance, "new": new, "reason": reason}
+    await desk.engine.record("", "audit", done)
     return {"instance": new}
 
 

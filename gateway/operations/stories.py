@@ -6,7 +6,9 @@ missing, not left out in silence. Nothing is changed here.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -30,20 +32,20 @@ TURNS_AT_MOST = 5_000
 """Records of one instance that a timeline looks back; what is older is said to be missing."""
 AUDIT_LOOK_BACK = 2_000
 """Records before an effect among which the request that caused it is sought."""
+AUDIT_LOOK_AHEAD = 50
 PREVIEW_WIDTH = 200
+
+Turn = tuple[int, int, h.TurnRecord]
+"""Number of the record, time in µs, record."""
 
 
 async def show_timeline(desk: Desk, args: Arguments) -> Json:
     """The rows of one orchestration since its start; exact: with all inputs and results, else with a few words of them."""
     instance = text(args, "instance")
     status = await desk.engine.client.get_status(instance)
-    records = [one for one in await desk.log.latest(instance, TURNS_AT_MOST) if one[2] == h.TURN]
-    try:
-        turns = [(seq, time_us, h.decode_turn(payload)) for seq, _, _, time_us, payload in reversed(records)]
-    except msgspec.MsgspecError as error:
-        raise ControlError(Code.UNAVAILABLE, f"this version can't read the history of {instance}: {error}") from error
+    turns = await _turns(instance, await desk.log.latest(instance, TURNS_AT_MOST))
     run, complete = present_run(turns)
-    rows = timeline(run)
+    rows = await asyncio.to_thread(timeline, run)
     return {
         "instance": instance,
         "name": status.name,
@@ -76,20 +78,32 @@ def _sentence(raw: Raw) -> str:
     return preview(sentence if isinstance(sentence, str) else value, PREVIEW_WIDTH)
 
 
+async def _turns(instance: str, latest: Sequence[Record]) -> list[Turn]:
+    """The turns among these records, oldest first; decoded beside the loop, which must not wait for thousands of them."""
+
+    def decode() -> list[Turn]:
+        return [(r[0], r[3], h.decode_turn(r[4])) for r in reversed(latest) if r[2] == h.TURN]
+
+    try:
+        return await asyncio.to_thread(decode)
+    except msgspec.MsgspecError as error:
+        raise ControlError(Code.UNAVAILABLE, f"this version can't read the history of {instance}: {error}") from error
+
+
 async def _who_started(log: Log, instance: str, first_seq: int) -> Json:
     """The audit record of its start by a person, None if nobody is on record."""
-    found = await audit_before(log, first_seq, ("instances.start", "instances.restart"))
-    return next((one for one in reversed(found) if one.get("instance") == instance), None)
+    found = await _audit_around(log, first_seq, ("instances.start", "instances.restart", "instances.restarted"))
+    return next((one for one in reversed(found) if one.get("new", one.get("instance")) == instance), None)
 
 
-async def audit_before(log: Log, seq: int, ops: Sequence[str]) -> list[dict[str, Json]]:
-    """What people asked for shortly before a record, oldest first: audit records of these operations, with their time."""
-    first = max(0, seq - AUDIT_LOOK_BACK)
-    found: list[dict[str, Json]] = []
-    for record in await log.records(first, AUDIT_LOOK_BACK, kinds=("audit",)):
-        if record[0] < seq:
-            found += _of_ops(record, ops)
-    return found
+async def _audit_around(log: Log, seq: int, ops: Sequence[str]) -> list[dict[str, Json]]:
+    """What people asked for shortly before a record, oldest first: audit records of these operations, with their time.
+
+    A record of a request is written with its effect in one batch, in either order: hence a few records after it, too.
+    """
+    first, last = max(0, seq - AUDIT_LOOK_BACK), seq + AUDIT_LOOK_AHEAD
+    records = await log.records(first, AUDIT_LOOK_BACK + AUDIT_LOOK_AHEAD, up_to_seq=last, kinds=("audit",))
+    return [told for record in records for told in _of_ops(record, ops)]
 
 
 def _of_ops(record: Record, ops: Sequence[str]) -> list[dict[str, Json]]:
@@ -105,18 +119,33 @@ DECISION_PAGES = 4
 STATION_RECORDS_AT_MOST = 2_000
 
 
+@dataclass(slots=True)
+class _Past:
+    """Turns of one instance that were read for this request, oldest first, and where to go on backwards."""
+
+    turns: list[Turn] = field(default_factory=list)
+    before_seq: int | None = None
+    pages: int = 0
+
+
 async def why(desk: Desk, args: Arguments) -> Json:
     """The last moves of one breaker: who commanded them, in which step, on which measurement; and who has to close it."""
     name = desk.feeder(args)
     state = desk.watch.committed(name) or Breaker()
     found = await desk.log.latest(str(breaker_id(name)), BREAKER_RECORDS_AT_MOST)
-    try:
+
+    def tell() -> list[Move]:
         records = [(r[0], r[3], h.decode_entity_record(r[4])) for r in reversed(found) if r[2] == h.OPERATION]
-        moves = moves_of(records, state.recent)
+        return moves_of(records, state.recent)
+
+    try:
+        moves = await asyncio.to_thread(tell)
     except msgspec.MsgspecError as error:
         raise ControlError(Code.UNAVAILABLE, f"this version can't read what {name} did: {error}") from error
+    known: dict[str, _Past] = {}
     shown = [
-        {**msgspec.structs.asdict(move), **await _cause(desk, name, move)} for move in moves[: -MOVES_SHOWN - 1 : -1]
+        {**msgspec.structs.asdict(move), **await _cause(desk, name, move, known)}
+        for move in moves[: -MOVES_SHOWN - 1 : -1]
     ]
     return {
         "feeder": name,
@@ -130,11 +159,11 @@ async def why(desk: Desk, args: Arguments) -> Json:
     }
 
 
-async def _cause(desk: Desk, feeder: str, move: Move) -> dict[str, Json]:
-    """Where the command came from: the decision of an orchestration, or the request of a person."""
+async def _cause(desk: Desk, feeder: str, move: Move, known: dict[str, _Past]) -> dict[str, Json]:
+    """Where the command came from: the decision of an orchestration, or the request of a person. known: by instance."""
     operation_id = move.request_id.removesuffix(f"/{feeder}")
     if move.procedure and operation_id != move.request_id:
-        decision = await _decision(desk.log, feeder, operation_id, move)
+        decision = await _decision(desk.log, feeder, operation_id, move, known)
         if decision is None:
             return {"decision": None, "stress": None, "started_by": None, "asked": None}
         by = await _who_started(desk.log, decision.instance, decision.first_seq) if decision.first_seq else None
@@ -142,26 +171,23 @@ async def _cause(desk: Desk, feeder: str, move: Move) -> dict[str, Json]:
         return {"decision": msgspec.structs.asdict(decision), "stress": stress, "started_by": by, "asked": None}
     asked = None
     if move.request_id:
-        # The audit record is written ahead of the operation; both may be in one batch, in either order.
-        ops = ("breakers.open", "breakers.close")
-        found = await audit_before(desk.log, move.seq + 50, ops)
+        found = await _audit_around(desk.log, move.seq, ("breakers.open", "breakers.close"))
         asked = next((one for one in reversed(found) if one.get("request_id") == move.request_id), None)
     return {"decision": None, "stress": None, "started_by": None, "asked": asked}
 
 
-async def _decision(log: Log, feeder: str, operation_id: str, move: Move) -> Decision | None:
+async def _decision(log: Log, feeder: str, operation_id: str, move: Move, known: dict[str, _Past]) -> Decision | None:
     instance = operation_id.rpartition(":")[0]
-    turns: list[tuple[int, int, h.TurnRecord]] = []
-    before: int | None = None
-    for _ in range(DECISION_PAGES):
-        page = await log.latest(instance, TURNS_AT_MOST, before_seq=before)
-        older = [(r[0], r[3], h.decode_turn(r[4])) for r in reversed(page) if r[2] == h.TURN and r[0] <= move.seq]
-        turns = older + turns
-        run, complete = present_run(turns)
-        if complete or len(page) < TURNS_AT_MOST:
+    past = known.setdefault(instance, _Past())
+    while True:
+        # Only the turns up to the move matter: the id may have been used again since.
+        run, complete = present_run([turn for turn in past.turns if turn[0] <= move.seq])
+        if complete or past.pages == DECISION_PAGES:
             return decision_of(instance, feeder, operation_id, run)
-        before = page[-1][0]
-    return decision_of(instance, feeder, operation_id, turns)
+        page = await log.latest(instance, TURNS_AT_MOST, before_seq=past.before_seq)
+        past.pages = past.pages + 1 if len(page) == TURNS_AT_MOST else DECISION_PAGES
+        past.turns[:0] = await _turns(instance, page)
+        past.before_seq = page[-1][0] if page else past.before_seq
 
 
 async def _stress(desk: Desk, before_us: int) -> Json:

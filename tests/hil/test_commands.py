@@ -163,3 +163,35 @@ async def test_a_blocked_breaker_obeys_nobody_until_it_is_unblocked(site: Statio
     assert (await plant.counters_of("F003-008")).open_commands == 0
     assert (await site.cli("breakers", "unblock", "F003-008", "--reason", "crew left")).code == 0
     assert (await site.cli("breakers", "open", "F003-008", "--reason", "test")).code == 0
+
+
+async def test_the_journal_answers_who_moved_a_breaker_and_whether_what_runs_would_go_on(
+    site: Station, plant: SimulatorClient
+) -> None:
+    opened = await site.cli("breakers", "open", "F002-001", "--reason", "smoke in the cubicle", "--actor", "jane")
+    assert opened.code == 0
+    why = await site.cli("why", "F002-001")
+    assert "opened by jane (" in why.out
+    assert "because   smoke in the cubicle" in why.out
+    assert "gridlatch breakers close F002-001 --reason TEXT" in why.out
+    assert await plant.trip("F002-002")
+
+    async def told() -> bool:
+        return "opened without a command of this gateway" in (await site.cli("why", "F002-002")).out
+
+    await until(told, "the trip is told")
+
+    started = await site.cli(
+        "instances", "start", "LoadSheddingProtocol", "--id", "drill", "--input", '{"target_kw": 5}'
+    )
+    assert started.code == 0
+
+    async def works() -> bool:
+        return "cooldown" in (await site.cli("instances", "show", "drill")).out
+
+    await until(works, "the drill has opened something")
+    timeline = await site.cli("instances", "show", "drill", "--timeline")
+    assert "activity SendDisconnectCommand" in timeline.out
+    replayed = await site.cli("replay", "--instance", "drill")
+    assert (replayed.code, "all go on as they went" in replayed.out) == (0, True), replayed.err
+    assert (await site.cli("instances", "terminate", "drill", "--reason", "over")).code == 0

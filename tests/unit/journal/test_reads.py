@@ -163,6 +163,8 @@ async def test_the_log_can_be_searched(journal: Journal, scribe, monkeypatch) ->
     assert [row[0] for row in await journal.records(0, 10, kinds=["y"])] == [2, 5, 8, 11]
     assert [row[0] for row in await journal.records(0, 3, kinds=["y", "z"])] == [2, 3, 5]
     assert [row[0] for row in await journal.records(3, 2, instance="a")] == [4, 6]
+    assert [row[0] for row in await journal.records(0, up_to_seq=2)] == [1, 2]
+    assert [row[0] for row in await journal.records(3, 9, up_to_seq=5, instance="a")] == [4]
     assert [row[0] for row in await journal.records(0, 9, instance="a", kinds=["z"])] == [3, 6, 9, 12]
     assert await journal.records(12) == []
 

@@ -75,13 +75,13 @@ class MemoryLog:
         self._station = station
 
     async def records(
-        self, after_seq: int, limit: int = 1_000, *, instance: str | None = None, kinds: Sequence[str] | None = None
+        self, after_seq: int, limit: int = 1_000, *, up_to_seq: int | None = None, kinds: Sequence[str] | None = None
     ) -> list[Any]:
         """See Log."""
         found = [
             one
             for one in self._station.store.records
-            if one.seq > after_seq and instance in (None, one.instance) and (kinds is None or one.kind in kinds)
+            if after_seq < one.seq <= (up_to_seq or one.seq) and (kinds is None or one.kind in kinds)
         ]
         return found[:limit]
 

@@ -140,3 +140,31 @@ async def test_a_program_of_the_site_is_named_with_who_started_it(ask: Ask, stat
     assert (move["decision"]["name"], move["started_by"]["actor"]) == ("OpenB1", "ada (scada)")
     assert (move["decision"]["measured"], move["decision"]["phase"]) == (None, "")
     assert (told["closes"]["by"], "d, which opened it, has ended" in told["closes"]["why"]) == ("person", True)
+
+
+async def test_a_decision_far_back_is_found_page_by_page_and_given_up_in_the_end(
+    ask: Ask, station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = await shed(station)
+    opened = next(name for name, one in station.driver.breakers.items() if one.orders)
+    monkeypatch.setattr(stories, "TURNS_AT_MOST", 2)
+    assert len(await ask_turns(ask, instance)) > 1
+    monkeypatch.setattr(stories, "DECISION_PAGES", 1)
+    (move,) = (await why(ask, opened))["moves"]
+    assert move["decision"] is None or not move["decision"]["started_us"], "its beginning lies before what is read"
+    monkeypatch.setattr(stories, "DECISION_PAGES", 50)
+    (move,) = (await why(ask, opened))["moves"]
+    assert move["decision"]["started_us"] > 0
+
+
+async def ask_turns(ask: Ask, instance: str) -> list[Any]:
+    rows: list[Any] = (await ask("instances.timeline", instance=instance))["rows"]
+    return rows
+
+
+async def test_a_restart_names_who_asked_for_it(ask: Ask, station: Station) -> None:
+    await ask("instances.start", name="Wait", instance="w", actor="ada")
+    new = (await ask("instances.restart", instance="w", reason="again", actor="bob"))["instance"]
+    await station.until(lambda: any(r.instance == new for r in station.store.records), "it has begun")
+    told = await ask("instances.timeline", instance=new)
+    assert (told["started_by"]["actor"], told["started_by"]["reason"]) == ("bob (scada)", "again")
