@@ -28,6 +28,9 @@ _LEVELS_OF_OTHERS = 500
 
 NULL = Raw(b"null")
 
+_FLAT = frozenset((str, int, bool, type(None)))
+"""What needs no second look."""
+
 _encoder = msgspec.json.Encoder(enc_hook=written)
 _decoder = msgspec.json.Decoder()
 _skim = msgspec.json.Decoder(Raw).decode
@@ -51,9 +54,15 @@ def pack(value: Json, what: str, limit_bytes: int = MAX_PAYLOAD_BYTES) -> Raw:
         raise NotSerializableError(f"{what} can't be written as JSON: {words_of(error)}") from error
     if len(data) > limit_bytes:
         raise LimitExceededError(f"{what} has {len(data)} bytes of JSON; the limit is {limit_bytes}")
-    if b"null" in data and (number := _number_without_words(value)) is not None:
+    if type(value) in _FLAT:
+        return Raw(data)
+    if data.find(b"null") >= 0 and (number := _number_without_words(value)) is not None:
         raise NotSerializableError(f"{what} can't be written as JSON, which has no {number}")
-    if data.count(b"[") + data.count(b"{") > NESTING_AT_LEAST and not _readable_from_afar(data):
+    if (
+        len(data) > NESTING_AT_LEAST
+        and data.count(b"[") + data.count(b"{") > NESTING_AT_LEAST
+        and not _readable_from_afar(data)
+    ):
         raise NotSerializableError(f"{what} is nested too deep; about {NESTING_AT_LEAST} levels can be read everywhere")
     return Raw(data)
 
@@ -61,18 +70,25 @@ def pack(value: Json, what: str, limit_bytes: int = MAX_PAYLOAD_BYTES) -> Raw:
 def _number_without_words(value: Json) -> float | None:
     """A NaN or an infinity in plain data or structs: the encoder writes null for it, and the receiver would never know."""
     rest = [value]
-    while rest:
-        here = rest.pop()
+    for here in rest:  # which grows meanwhile
         kind = type(here)
-        if kind is float:
-            if not math.isfinite(here):
-                return here  # type: ignore[no-any-return]
-        elif kind is dict:
-            rest.extend(here.values())
+        if kind is dict:
+            items = here.values()
         elif kind is list or kind is tuple:
-            rest.extend(here)
+            items = here
+        elif kind is float:
+            items = (here,)
         elif isinstance(here, msgspec.Struct):
-            rest.extend(getattr(here, field) for field in here.__struct_fields__)
+            items = [getattr(here, field) for field in here.__struct_fields__]
+        else:
+            continue
+        for item in items:
+            kind = type(item)
+            if kind is float:
+                if not math.isfinite(item):
+                    return item  # type: ignore[no-any-return]
+            elif kind not in _FLAT:
+                rest.append(item)
     return None
 
 

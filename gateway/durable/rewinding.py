@@ -45,10 +45,6 @@ UNKNOWN = "OutcomeUnknown"
 MAX_TRIES = 10
 
 
-class _Changed(Exception):
-    """Something went on while the journal was read."""
-
-
 @dataclass(slots=True)
 class _Read:
     """What the journal has of one instance. cut: for one that is to be rewound. children: rows of its open
@@ -88,9 +84,7 @@ class Rewinding:
                 reads = await self._read_all(instance_id, reserved)
             finally:
                 self._ledger.starting -= reserved
-            try:
-                self._check(reads)
-            except _Changed:
+            if not self._unchanged(reads):
                 continue
             self._ledger.now_us()
             for read in reads.values():
@@ -149,19 +143,20 @@ class Rewinding:
             )
         return _Read(row, found_cut)
 
-    def _check(self, reads: dict[str, _Read]) -> None:
-        """All is still as it was read."""
+    def _unchanged(self, reads: dict[str, _Read]) -> bool:
+        """True while all is as it was read."""
         for name, read in reads.items():
             live = self._ledger.instances.get(name)
             if live is not None and not (isinstance(live, Orchestration) and live.settled):
-                raise _Changed
+                return False
             for child, row in read.children.items():
                 now = self._ledger.instances.get(child)
                 runs = isinstance(now, Orchestration) and not now.terminal
                 if not runs and ((row is not None and row.status not in TERMINAL) or (now is not None and row is None)):
-                    raise _Changed
+                    return False
                 if isinstance(now, Orchestration) and now.terminal and now.row != row:
-                    raise _Changed
+                    return False
+        return True
 
     # Doing
 
