@@ -32,10 +32,10 @@ MAX_GUARDS = 1_000
 """Orchestrators that are remembered; beyond that all are looked at anew."""
 
 _OWN_FILES = __file__.rsplit("/", 1)[0] + "/"
-_BOUNDARY = _OWN_FILES + "execution.py"
-_RUNS_STEPS = ("_start", "_send", "_throw", "close")
+_BOUNDARY = _OWN_FILES + "program.py"
+_RUNS_STEPS = ("start", "_send", "_throw", "close")
 """Every step is run from there, by these."""
-_LET_THROUGH = ("structlog", "logging", "importlib", "linecache", "tokenize", "warnings", "traceback")
+_LET_THROUGH = ("structlog", "logging", "linecache", "tokenize", "warnings", "traceback")
 
 _EVENTS = {"open": IO, "builtins.input": IO, "time.sleep": SLEEP, "_thread.start_new_thread": THREAD}
 _EVENTS |= dict.fromkeys(("os.putenv", "os.unsetenv"), ENVIRONMENT)

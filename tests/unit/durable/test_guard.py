@@ -28,6 +28,7 @@ from gateway.durable import DurableOrchestrationClient, guard, overrun
 from gateway.durable import history as h
 from gateway.durable.codec import NULL, pack
 from gateway.durable.determinism import RULES
+from gateway.durable.errors import LimitExceededError
 from gateway.durable.execution import Execution
 from gateway.durable.guard import step_of
 
@@ -451,3 +452,40 @@ def test_a_process_that_stood_still_has_not_worked_for_so_long(short_limit, monk
         return len(looks) >= 6
 
     assert told(started(works_for_some_looks)) == "true"
+
+
+def test_what_is_raised_as_the_step_ends_never_reaches_the_code_after_it(short_limit, monkeypatch):
+    """The worst moment: the watch has seen that the step runs, and raises when it has just ended."""
+    really, decided = overrun._raise_in, threading.Event()
+
+    def late(thread: int) -> None:
+        if threading.get_ident() != thread:
+            decided.set()
+            time.sleep(0.05)
+        really(thread)
+
+    monkeypatch.setattr(overrun, "_raise_in", late)
+
+    def ends_then(context):
+        while not decided.is_set():
+            pass
+
+    assert told(started(ends_then))[0] == "LimitExceededError"
+    until = time.monotonic() + 0.15
+    while time.monotonic() < until:
+        pass
+
+
+def test_what_arrives_on_the_way_out_of_a_step_is_told_like_any_other(short_limit, monkeypatch):
+    step = step_of(lambda context: None)
+
+    class Ends(dict[int, Any]):
+        def pop(self, *args: Any) -> Any:
+            if step.too_long is None:
+                step.too_long = step.number, "here"
+                overrun._raise_in(threading.get_ident())
+            return super().pop(*args)
+
+    monkeypatch.setattr(guard, "running", Ends())
+    with pytest.raises(LimitExceededError, match="here"), step:
+        pass
