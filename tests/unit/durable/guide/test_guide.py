@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from types import CodeType, FrameType
 
 import pytest
 
+from config.models import Gateway
 from gateway.cli import main
 from gateway.cli.parser import build_parser
 from gateway.durable.determinism import RULES, check_source
@@ -90,6 +92,15 @@ def test_commands_are_those_of_the_command_line(page: Path, capsys: pytest.Captu
             check_command(parser.parse_args, command, f"{page.name}:{block.line}", capsys)
     for command in re.findall(r"`(gridlatch [^`]+)`", prose(page)):
         check_command(parser.parse_args, command, page.name, capsys)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=by_name)
+def test_settings_are_those_of_a_site(page: Path) -> None:
+    shown = [tomllib.loads(block.text) for block in blocks(page, "toml")]
+    named = {key for settings in shown for key in settings["gateway"]}
+    named |= set(re.findall(r"`gateway\.(\w+)`", prose(page))) - {"durable"}
+    assert all(settings.keys() == {"gateway"} for settings in shown)
+    assert named <= set(Gateway.__dataclass_fields__)
 
 
 def check_command(
