@@ -17,6 +17,7 @@ same without it.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from threading import get_ident
@@ -40,22 +41,8 @@ _LET_THROUGH = ("structlog", "logging", "linecache", "tokenize", "warnings", "tr
 _EVENTS = {"open": IO, "builtins.input": IO, "time.sleep": SLEEP, "_thread.start_new_thread": THREAD}
 _EVENTS |= dict.fromkeys(("os.putenv", "os.unsetenv"), ENVIRONMENT)
 _EVENTS |= dict.fromkeys(("os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.exec"), THREAD)
-_EVENT_FAMILIES = frozenset(
-    (
-        "socket",
-        "subprocess",
-        "os",
-        "shutil",
-        "glob",
-        "tempfile",
-        "sqlite3",
-        "urllib",
-        "http",
-        "ftplib",
-        "smtplib",
-        "fcntl",
-    )
-)
+_EVENT_FAMILIES = {"socket", "subprocess", "os", "shutil", "glob", "tempfile", "sqlite3", "fcntl"}
+_EVENT_FAMILIES |= {"urllib", "http", "ftplib", "smtplib"}
 _AS_WRITTEN = {"socket.__new__": "socket.socket", "_thread.start_new_thread": "threading.Thread"}
 
 
@@ -68,6 +55,7 @@ class Guard:
         reach = Reach(function)
         self.codes = reach.codes
         self.profile: ProfileFunction | None = profile_of(reach.codes) if reach.suspect else None
+        _listen()
 
 
 class Step:
@@ -172,21 +160,24 @@ def _audit(event: str, arguments: tuple[object, ...]) -> None:
                 raise refusal(rule, _AS_WRITTEN.get(event, event), place)
 
 
+@functools.cache
+def _listen() -> None:
+    sys.addaudithook(_audit)  # for good: the interpreter knows no way back
+
+
 _guards: dict[object, Guard] = {}
-_audited = False
 
 
 def step_of(function: Callable[..., object]) -> Step:
     """The steps of one execution of this orchestrator, whose code is looked at when it is first used."""
-    guard = _guards.get(function)
+    try:
+        guard = _guards.get(function)
+    except TypeError:  # an object that can be called and not hashed
+        return Step(Guard(function))
     return Step(guard or _guard(function))
 
 
 def _guard(function: Callable[..., object]) -> Guard:
-    global _audited
-    if not _audited:
-        _audited = True
-        sys.addaudithook(_audit)
     if len(_guards) >= MAX_GUARDS:
         _guards.clear()
     return _guards.setdefault(function, Guard(function))

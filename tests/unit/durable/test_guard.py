@@ -489,3 +489,21 @@ def test_what_arrives_on_the_way_out_of_a_step_is_told_like_any_other(short_limi
     monkeypatch.setattr(guard, "running", Ends())
     with pytest.raises(LimitExceededError, match="here"), step:
         pass
+
+
+def test_one_that_was_told_so_even_later_is_told_like_any_other():
+    def raises(context):
+        raise overrun.StepTooLong
+
+    assert told(started(raises))[0] == "LimitExceededError"
+
+
+def test_an_orchestrator_may_be_an_object_that_can_be_called():
+    class Program:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __call__(self, context: Any) -> Any:
+            return [context.new_uuid(), time.time()]
+
+    execution = started(Program())
+    assert told(execution)[0] == "NondeterminismError"
