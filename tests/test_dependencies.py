@@ -27,6 +27,10 @@ SHEDDING_SHELL = {"activities.py", "field.py", "gate.py", "reconcile.py"}
 # Modules of gateway.durable that are functions of (state, message, now) alone.
 DURABLE_PURE = {
     "execution.py",
+    "program.py",
+    "locks.py",
+    "retry.py",
+    "rewound.py",
     "external.py",
     "lines.py",
     "replay.py",
@@ -34,6 +38,10 @@ DURABLE_PURE = {
     "tasks.py",
     "history.py",
     "identity.py",
+    "preview.py",
+    "rehearsal.py",
+    "timeline.py",
+    "waits.py",
 }
 IMPURE = {"asyncio", "time", "random", "logging", "structlog", "threading", "socket", "os", "subprocess", "secrets"}
 

@@ -21,7 +21,8 @@ def timeline_lines(result: Fields) -> list[str]:
         lines += ["Its beginning is not shown: it has more turns than are read at once.", ""]
     if not rows:
         return [*lines, "It has not run yet."]
-    return lines + table(("TIME", "STEP", "WHAT", "TOOK", "OUTCOME", ""), cells, right=("TIME", "STEP", "TOOK"))
+    now = ["", f"Now it {with_short_times(result.text('waits'))}."] if result.raw("waits") else []
+    return lines + table(("TIME", "STEP", "WHAT", "TOOK", "OUTCOME", ""), cells, right=("TIME", "STEP", "TOOK")) + now
 
 
 def _head(result: Fields) -> list[str]:

@@ -87,7 +87,7 @@ def _decision(move: Fields, decision: Fields) -> list[str]:
     if decision.raw("cooldown"):
         lines.append(_row("cooldown", with_short_times(decision.text("cooldown"))))
     lines.append(_row("measured", _measured(decision)))
-    if decision.number("target_kw") and move.raw("target") == "open":
+    if decision.number("target_kw") and move.raw("target") == "open" and not override:
         goal = f"{_kw(decision.number('target_kw'))} to be shed in all, {_kw(decision.number('shed_kw'))} were"
         lines.append(_row("goal", goal + (f"; this feeder {_kw(move.number('kw'))}" if move.number("kw") else "")))
     return lines

@@ -15,11 +15,15 @@ import msgspec
 from gateway.clock import iso
 from gateway.control import Code, ControlError
 from gateway.decision import Decision, decision_of
+from gateway.durable import DurableError
 from gateway.durable import history as h
 from gateway.durable.codec import Json, Raw, unpack_plain
 from gateway.durable.instances import Orchestration
 from gateway.durable.preview import preview, preview_raw
+from gateway.durable.replay import replay
+from gateway.durable.rewound import effective
 from gateway.durable.timeline import Row, exact, present_run, timeline
+from gateway.durable.waits import wait_in_words
 from gateway.moves import BY_ITSELF, Move, moves_of
 from gateway.operations.arguments import Arguments, text
 from gateway.operations.desk import Desk, Log, Record
@@ -34,6 +38,8 @@ AUDIT_LOOK_BACK = 2_000
 """Records before an effect among which the request that caused it is sought."""
 AUDIT_LOOK_AHEAD = 50
 PREVIEW_WIDTH = 200
+REPLAYED_TURNS_AT_MOST = 1_000
+"""Turns of an instance on disk that are replayed to tell what it waits for: some tens of milliseconds."""
 
 Turn = tuple[int, int, h.TurnRecord]
 """Number of the record, time in µs, record."""
@@ -55,10 +61,40 @@ async def show_timeline(desk: Desk, args: Arguments) -> Json:
         "replays": status.replays,
         "complete": complete,
         "started_by": await _who_started(desk.log, instance, run[0][0]) if run else None,
+        "waits": _waits(desk, instance, run),
         "now": iso(desk.engine.now_us()),
         "now_us": desk.engine.now_us(),
         "rows": [exact(row) if args.get("exact") else _in_words(row) for row in rows],
     }
+
+
+def _waits(desk: Desk, instance: str, run: Sequence[Turn]) -> str:
+    """What a live orchestration does now, as a clause with the line of its code; empty where that can't be told.
+
+    One that is on disk only is replayed for that, if its history is short: nobody else should wait for this.
+    """
+    live = desk.engine.instances.get(instance)
+    if not isinstance(live, Orchestration) or live.terminal:
+        return ""
+    if live.stuck:
+        return f"can't run: {live.stuck}"
+    if live.execution is not None:
+        return wait_in_words(live.execution)
+    last = max((n for n, turn in enumerate(run) if _begins(turn)), default=-1)
+    turns = [(time_us, record) for _, time_us, record in effective(run[last:])]
+    if last < 0 or len(turns) > REPLAYED_TURNS_AT_MOST:
+        return ""
+    try:
+        execution = replay(instance, desk.engine.registry.get_orchestrator(live.name, live.version).function, turns)
+    except DurableError as error:
+        return f"can't be replayed: {error}"
+    words = wait_in_words(execution)
+    execution.close()
+    return words
+
+
+def _begins(turn: Turn) -> bool:
+    return any(isinstance(event, h.ExecutionStarted) for event in turn[2].events[:1])
 
 
 def _in_words(row: Row) -> dict[str, Json]:

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.clock import iso
 from gateway.durable import history as h
 from gateway.durable.errors import DurableError
-from gateway.durable.execution import Execution
 from gateway.durable.instances import Orchestration
 from gateway.durable.registry import Registry
 from gateway.durable.replay import replay
 from gateway.durable.store import RecordRow
-from gateway.durable.tasks import AllTask, AnyTask, Composite, EventTask, Task, TimerTask
-
-MAX_DEPTH = 5
+from gateway.durable.tasks import Composite, Task
+from gateway.durable.waits import wait_in_words
 
 
 def waits_for(instance: Orchestration, registry: Registry, records: Sequence[RecordRow]) -> str:
@@ -38,8 +35,7 @@ def waits_for(instance: Orchestration, registry: Registry, records: Sequence[Rec
         execution = replay(instance.id, function, turns)
     except DurableError as error:
         return f"can't be replayed: {error}"
-    task = execution.waits_for
-    told = "waits for nothing" if task is None else f"waits for {_words(task, execution)} ({execution.line_of(0)})"
+    told = wait_in_words(execution)
     execution.close()
     return told
 
@@ -49,34 +45,3 @@ def children_of(task: Task) -> list[Task]:
     if isinstance(task, Composite):
         return [leaf for child in task.children for leaf in children_of(child)]
     return [] if task.is_completed else [task]
-
-
-def _words(task: Task, execution: Execution, depth: int = 0) -> str:
-    match task:
-        case EventTask():
-            limit = "" if task.timer is None else f" until {iso(task.timer.due_us)}"
-            return f"the event {task.name!r}{limit}"
-        case TimerTask():
-            return f"its timer at {iso(task.due_us)}"
-        case AllTask() | AnyTask():
-            if depth >= MAX_DEPTH:
-                return "more"
-            what = "all of" if isinstance(task, AllTask) else "any of"
-            inner = [_words(child, execution, depth + 1) for child in task.children if not child.is_completed]
-            return f"{what} ({', '.join(inner)})" if len(inner) != 1 else inner[0]
-        case _:
-            return _call(task, execution)
-
-
-def _call(task: Task, execution: Execution) -> str:
-    for _, event in execution.history:
-        match event:
-            case h.TaskScheduled(id=task.id):
-                return f"the activity {event.name!r}"
-            case h.SubOrchestrationInstanceCreated(id=task.id):
-                return f"the sub-orchestration {event.instance!r} ({event.name})"
-            case h.EntityOperationCalled(id=task.id):
-                return f"the answer of {event.target} to {event.name!r}"
-            case h.EntityLockRequested(id=task.id):
-                return f"the lock of {', '.join(event.targets)}"
-    return task.name

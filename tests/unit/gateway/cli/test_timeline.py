@@ -42,6 +42,7 @@ ANSWER = {
     "replays": 2,
     "complete": True,
     "started_by": {"actor": "jane (root)", "reason": "a test"},
+    "waits": "waits for its timer at 2026-01-15T00:10:00Z (it waits at drill.py:7)",
     "now_us": START_US + 100_000_000,
     "rows": ROWS,
 }
@@ -60,6 +61,8 @@ def test_the_whole_table() -> None:
         "           00:00:19.000Z        event Override                                        by jane; decision skip",
         "           00:00:20.000Z        suspended            1 min 00 s  resumed              by jane: ice → by bob",
         "           00:01:29.000Z     3  activity Close            12 ms  failed               OSError: down",
+        "",
+        "Now it waits for its timer at 2026-01-15 00:10:00Z (it waits at drill.py:7).",
     ]
 
 

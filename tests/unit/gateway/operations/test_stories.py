@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.control import Code
+from gateway.durable.instances import Orchestration
 from gateway.operations import stories
 from gateway.shedding.entities import transformer_id
 from tests.core_station import Station
@@ -54,6 +55,20 @@ async def test_a_timer_keeps_its_numbers_and_one_that_runs_is_open(ask: Ask, sta
     await station.until(lambda: len(station.store.pending_timers) == 2, "it sleeps")
     rows = (await ask("instances.timeline", instance="s"))["rows"]
     assert [(row["kind"], row["outcome"]) for row in rows] == [("started", ""), ("timer", "open"), ("timer", "open")]
+
+
+async def test_what_it_waits_for_is_told_live_and_after_a_restart(ask: Ask, station: Station) -> None:
+    await ask("instances.start", name="Wait", instance="w")
+    for _ in range(2):
+        waits = (await ask("instances.timeline", instance="w"))["waits"]
+        assert waits.startswith("waits for the event 'Go' (it waits at")
+        assert "conftest.py:" in waits
+        live = station.engine.instances["w"]
+        assert isinstance(live, Orchestration)
+        live.execution = None  # as after a restart: on disk until its next message
+    await ask("instances.raise", instance="w", event="go")
+    await station.ended("w")
+    assert (await ask("instances.timeline", instance="w"))["waits"] == ""
 
 
 async def test_a_story_that_is_too_long_says_that_its_beginning_is_missing(
