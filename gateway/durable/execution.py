@@ -1,6 +1,6 @@
 """The pure core of an orchestration: (code, events so far, now) → decisions.
 
-``Execution`` holds the live generator of one execution of one orchestrator. The same object serves both ways: live, the
+``Execution`` is one execution of one orchestrator, with its live program. The same object serves both ways: live, the
 engine opens a turn, applies what has arrived and takes the decisions; after a restart, ``replay.py`` does so with the
 journaled turns. No I/O, no clock, no logging in here.
 
@@ -10,12 +10,10 @@ here: the generator is gone, and replay makes it again.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from types import GeneratorType
-from typing import TypeAlias, assert_never
+from typing import assert_never
 
 from gateway.clock import to_us
 from gateway.durable import history as h
@@ -33,44 +31,17 @@ from gateway.durable.errors import (
     traceback_of,
 )
 from gateway.durable.external import ExternalEvents
-from gateway.durable.guard import refuse_awaitable, step_of
-from gateway.durable.lines import line_of_author, line_of_wait
-from gateway.durable.locks import EntityLock
-from gateway.durable.retry import RetryOptions
+from gateway.durable.lines import line_of_author
+from gateway.durable.locks import CriticalSection, EntityLock
+from gateway.durable.program import Ended, OrchestratorFunction, Program
+from gateway.durable.retry import Attempt, RetryOptions
 from gateway.durable.tasks import EventTask, Raise, Task, TimerTask
-
-OrchestratorFunction = Callable[[DurableOrchestrationContext], object]
-OrchestratorGenerator: TypeAlias = "GeneratorType[object, Json, object]"
 
 MAX_ACTIONS = 100_000
 MAX_STEPS_WITHOUT_WAITING = 100_000
 MAX_RESTARTS_WITHOUT_WAITING = 1_000
 MAX_DUE_US = to_us(datetime.max)
 """The last moment that a calendar holds."""
-
-
-class _Attempt:
-    """One call that may be repeated: how often it ran, and the task that its caller waits on."""
-
-    __slots__ = ("again", "attempts", "options", "outer", "since_us")
-
-    def __init__(self, outer: Task, options: RetryOptions, since_us: int, again: Callable[[int], int]) -> None:
-        self.outer = outer
-        self.options = options
-        self.attempts = 1
-        self.since_us = since_us
-        self.again = again
-
-
-class _Lock:
-    """The critical section that was asked for. held: it has begun."""
-
-    __slots__ = ("held", "id", "targets")
-
-    def __init__(self, task_id: int, targets: tuple[str, ...]) -> None:
-        self.id = task_id
-        self.targets = targets
-        self.held = False
 
 
 class Execution:
@@ -98,15 +69,12 @@ class Execution:
         self._actions_at_continue = 0
         self.token = object()
         self._external = ExternalEvents(self.token)
-        self._function = function
-        self._step = step_of(function)
-        self._generator: OrchestratorGenerator | None = None
-        self._waiting: Task | None = None
+        self._program = Program(function, self.token)
         self._open: dict[int, Task] = {}
-        self._attempts: dict[int, _Attempt] = {}
+        self._attempts: dict[int, Attempt] = {}
         self._actions: list[h.Action] = []
         self._lines: dict[int, str] = {}
-        self._lock: _Lock | None = None
+        self._section: CriticalSection | None = None
         self._waited = False
         self.context = DurableOrchestrationContext(self)
 
@@ -164,17 +132,9 @@ class Execution:
         return task_id is None or task_id in self._open
 
     def close(self) -> None:
-        """Let go of the generator. What its clean-up says or raises concerns nobody any more."""
-        generator, self._generator = self._generator, None
-        if generator is not None:
-            self.replaying = True
-            try:
-                with self._step:
-                    generator.close()
-            except KeyboardInterrupt:
-                raise
-            except BaseException:  # noqa: BLE001 - SystemExit in a finally, a generator that won't be closed
-                return
+        """Let go of the program. What its clean-up says or raises concerns nobody any more."""
+        self.replaying = True
+        self._program.close()
 
     # What the code asks for (called by the context)
 
@@ -220,7 +180,7 @@ class Execution:
                 schedule(attempt_id, attempt, operation_id)
                 return attempt_id
 
-            self._attempts[task_id] = _Attempt(task, retry, self.now_us, again)
+            self._attempts[task_id] = Attempt(task, retry, self.now_us, again)
         return task
 
     def timer(self, due_us: int) -> TimerTask:
@@ -259,10 +219,10 @@ class Execution:
 
         Errors: EntityLockError within another one.
         """
-        if self._lock is not None:
+        if self._section is not None:
             raise EntityLockError("critical sections can't be nested: lock all that is needed at once")
         task = Task(self.new_id(), f"the lock of {', '.join(targets)}", self.token)
-        self._lock = _Lock(task.id, targets)
+        self._section = CriticalSection(task.id, targets)
         self.act(h.EntityLockRequested(task.id, targets))
         self.add_task(task)
         return task
@@ -272,24 +232,19 @@ class Execution:
 
         Errors: EntityLockError.
         """
-        lock = self._lock
-        if lock is None or not lock.held or (target is not None and (target in lock.targets) == wants_lock):
-            return
-        rule = (
-            "" if target is None else " (only to those locked)" if wants_lock else " (its operations are to be called)"
-        )
-        raise EntityLockError(f"{what} is not allowed in the critical section of {', '.join(lock.targets)}{rule}")
+        if self._section is not None:
+            self._section.check(what, target, wants_lock)
 
     def _locked(self, task_id: int) -> None:
         task = self._open.pop(task_id, None)
-        lock = self._lock
-        if task is not None and lock is not None and lock.id == task_id:
-            lock.held = True
+        section = self._section
+        if task is not None and section is not None and section.id == task_id:
+            section.held = True
             task.succeed(EntityLock(partial(self._unlock, task_id)))
 
     def _unlock(self, task_id: int) -> None:
-        if self._lock is not None and self._lock.id == task_id and self.outcome is None:
-            self._lock = None
+        if self._section is not None and self._section.id == task_id and self.outcome is None:
+            self._section = None
             self.act(h.EntityUnlockSent(task_id))
 
     def continue_as_new(self, value: Json, keep_events: bool) -> None:
@@ -304,7 +259,7 @@ class Execution:
     @property
     def waits_for(self) -> Task | None:
         """What the code waits for now."""
-        return self._waiting
+        return self._program.waiting
 
     @property
     def buffered_count(self) -> int:
@@ -322,19 +277,7 @@ class Execution:
         self.next_task = event.first_task
         for carried in event.carried:
             self._external.keep(carried)
-        try:
-            with self._step:
-                result = self._function(self.context)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever the author's code raises (SystemExit, too) is the outcome
-            self._end_failed(error)
-            return
-        if inspect.isgenerator(result):
-            self._generator = result
-            self._resume(partial(_send, None))
-        else:
-            self._end_completed(result)
+        self._ran(self._program.start(self.context))
 
     def _timer_fired(self, task_id: int) -> None:
         task = self._open.pop(task_id, None)
@@ -347,7 +290,7 @@ class Execution:
             attempt.attempts += 1
             self._track(attempt.again(attempt.attempts), attempt)
 
-    def _track(self, task_id: int, attempt: _Attempt) -> None:
+    def _track(self, task_id: int, attempt: Attempt) -> None:
         self._open[task_id] = attempt.outer
         self._attempts[task_id] = attempt
 
@@ -359,13 +302,13 @@ class Execution:
 
     def _failed(self, task_id: int, details: FailureDetails) -> None:
         task = self._open.pop(task_id, None)
-        if self._lock is not None and self._lock.id == task_id:
-            self._lock = None  # what was to be locked can't be
+        if self._section is not None and self._section.id == task_id:
+            self._section = None  # what was to be locked can't be
         attempt = self._attempts.pop(task_id, None)
         if task is None:
             return
         if attempt is not None:
-            delay_us = attempt.options.delay_us(attempt.attempts, self.now_us - attempt.since_us)
+            delay_us = attempt.delay_us(self.now_us)
             if delay_us is not None:
                 self._attempts[self.timer(self.now_us + delay_us).id] = attempt
                 return
@@ -375,47 +318,23 @@ class Execution:
 
     def _advance(self) -> None:
         steps = 0
-        while self.outcome is None and self._waiting is not None and self._waiting.is_completed:
+        while self.outcome is None and self._program.ready:
             steps += 1
             if steps > MAX_STEPS_WITHOUT_WAITING:
                 self._end_failed(LimitExceededError(f"{MAX_STEPS_WITHOUT_WAITING} steps without waiting for anything"))
                 return
-            task, self._waiting = self._waiting, None
-            if task.is_faulted:
-                error = task.exception
-                assert error is not None
-                self._resume(partial(_throw, error))
-            else:
-                self._resume(partial(_send, task.result))
+            self._ran(self._program.go_on())
 
-    def _resume(self, step: Callable[[OrchestratorGenerator], object]) -> None:
-        generator = self._generator
-        if generator is None:
+    def _ran(self, ended: Ended | None) -> None:
+        if self.continue_input is not None and (ended is None or ended.astray):
+            self.close()
+            self._end_completed(None)
+        elif ended is None:
             return
-        try:
-            with self._step:
-                yielded = step(generator)
-        except StopIteration as stop:
-            self._generator = None
-            self._end_completed(stop.value)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever the author's code raises (SystemExit, too) is the outcome
-            self.close()  # it has ended, but for one that was stopped and went on
-            self._end_failed(error)
+        elif ended.error is not None:
+            self._end_failed(ended.error)
         else:
-            if self.continue_input is not None:
-                self.close()
-                self._end_completed(None)
-            elif isinstance(yielded, Task) and yielded.owner is self.token:
-                self._waiting = yielded
-            else:
-                frame = generator.gi_frame
-                where = f"{generator.gi_code.co_filename}:{frame.f_lineno if frame is not None else 0}"
-                what = "a task of another orchestration" if isinstance(yielded, Task) else type(yielded).__name__
-                message = f"an orchestrator may yield tasks only, and its own, not {what} (at {where})"
-                self.close()
-                self._end_failed(refuse_awaitable(yielded, where) or TypeError(message))
+            self._end_completed(ended.value)
 
     def _end_completed(self, result: object) -> None:
         if self.continue_input is not None:
@@ -438,7 +357,6 @@ class Execution:
         return self._external.count < len(self.started.carried)
 
     def _end_failed(self, error: BaseException) -> None:
-        error = self._step.verdict(error)
         self.fail(describe(error, traceback_of(error)), step_behind(error))
 
     def fail(self, details: FailureDetails, task: int = 0) -> None:
@@ -450,7 +368,7 @@ class Execution:
 
     def line_of(self, task_id: int) -> str:
         """Where the code asked for this task (known at replay only); where it stands now, when it did not ask."""
-        return self._lines.get(task_id) or line_of_wait(self._generator)
+        return self._lines.get(task_id) or self._program.line()
 
 
 def _succeed(task: Task, result: Raw) -> None:
@@ -459,11 +377,3 @@ def _succeed(task: Task, result: Raw) -> None:
         task.succeed(unpack(result, what))
     except NotSerializableError as error:  # an object that can't be rebuilt: its author can catch that
         task.fail(TaskFailedError(str(error), describe(error)))
-
-
-def _send(value: Json, generator: OrchestratorGenerator) -> object:
-    return generator.send(value)
-
-
-def _throw(error: BaseException, generator: OrchestratorGenerator) -> object:
-    return generator.throw(error)

@@ -14,6 +14,8 @@ from types import TracebackType
 
 import msgspec
 
+from gateway.durable.errors import EntityLockError
+
 
 class LockRequest(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="LockRequest"):
     """An orchestration wants entities for itself. task: id of its request; place: which of the targets this visits."""
@@ -29,6 +31,29 @@ class LockRelease(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag
 
     owner: str
     task: int
+
+
+class CriticalSection:
+    """What an orchestration asked for. id: of its request. held: all targets are locked."""
+
+    __slots__ = ("held", "id", "targets")
+
+    def __init__(self, task_id: int, targets: tuple[str, ...]) -> None:
+        self.id = task_id
+        self.targets = targets
+        self.held = False
+
+    def check(self, what: str, target: str | None, wants_lock: bool) -> None:
+        """What is not allowed inside. target: the entity, which must (or must not) be a locked one.
+
+        Errors: EntityLockError.
+        """
+        if not self.held or (target is not None and (target in self.targets) == wants_lock):
+            return
+        rule = ""
+        if target is not None:
+            rule = " (only to those locked)" if wants_lock else " (its operations are to be called)"
+        raise EntityLockError(f"{what} is not allowed in the critical section of {', '.join(self.targets)}{rule}")
 
 
 class EntityLock:

@@ -24,8 +24,8 @@ from gateway.durable.app import DECLARED, KIND, Blueprint, DFApp
 from gateway.durable.determinism import Finding, check_function
 from gateway.durable.entity import EntityFunction, entity_function
 from gateway.durable.errors import AlreadyExistsError, NotFoundError
-from gateway.durable.execution import OrchestratorFunction
 from gateway.durable.objects import note_classes
+from gateway.durable.program import OrchestratorFunction
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 

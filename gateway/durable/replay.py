@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from gateway.durable import history as h
 from gateway.durable.codec import NULL
 from gateway.durable.errors import NondeterminismError
-from gateway.durable.execution import Execution, OrchestratorFunction
+from gateway.durable.execution import Execution
+from gateway.durable.program import OrchestratorFunction
 
 
 def replay(instance: str, function: OrchestratorFunction, turns: Iterable[tuple[int, h.TurnRecord]]) -> Execution:

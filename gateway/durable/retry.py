@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from gateway.durable.tasks import Task
 
 MAX_INTERVAL_MS = 1000 * 365 * 86_400_000
 """A thousand years: no wait is longer, whatever the coefficient makes of it, and every date can still be written."""
@@ -54,3 +57,21 @@ class RetryOptions:
         if self.max_retry_interval_in_milliseconds is not None:
             delay_ms = min(delay_ms, self.max_retry_interval_in_milliseconds)
         return int(delay_ms * 1000)
+
+
+class Attempt:
+    """A call that may be repeated. outer: the task that its caller waits on. attempts: how often it ran. since_us: when it
+    was first made. again(n): makes it the n-th time, gives the id of that."""
+
+    __slots__ = ("again", "attempts", "options", "outer", "since_us")
+
+    def __init__(self, outer: Task, options: RetryOptions, since_us: int, again: Callable[[int], int]) -> None:
+        self.outer = outer
+        self.options = options
+        self.attempts = 1
+        self.since_us = since_us
+        self.again = again
+
+    def delay_us(self, now_us: int) -> int | None:
+        """Microseconds until it is made again; None when it is enough."""
+        return self.options.delay_us(self.attempts, now_us - self.since_us)

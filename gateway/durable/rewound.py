@@ -29,7 +29,7 @@ from typing import TypeAlias
 
 from gateway.durable import history as h
 from gateway.durable.errors import FailureDetails, NondeterminismError
-from gateway.durable.execution import OrchestratorFunction
+from gateway.durable.program import OrchestratorFunction
 from gateway.durable.replay import replay
 
 MAX_TRIED = 32

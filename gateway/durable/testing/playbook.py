@@ -30,8 +30,9 @@ import msgspec
 from gateway.durable import history as h
 from gateway.durable.codec import Json, Raw, pack, unpack
 from gateway.durable.errors import FailureDetails
-from gateway.durable.execution import Execution, OrchestratorFunction
+from gateway.durable.execution import Execution
 from gateway.durable.identity import name_of
+from gateway.durable.program import OrchestratorFunction
 from gateway.durable.replay import replay
 from gateway.durable.testing.transcript import line_of
 from gateway.durable.testing.words import (
