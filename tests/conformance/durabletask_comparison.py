@@ -13,6 +13,7 @@ from pprint import pformat
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from gateway.durable.engine import MAX_LIVE_GENERATORS
 from tests.conformance.durabletask_driver import Bell, Named, Outcome, Player, agree, play_all
 from tests.conformance.durabletask_interpreter import Stage
 from tests.conformance.durabletask_ours import our_host
@@ -21,8 +22,16 @@ from tests.conformance.durabletask_strategy import runs
 from tests.conformance.durabletask_theirs import their_host
 
 GROUP = 12
-MUTANT_RUN_LIMIT_S = 2.0
-MUTANT_SETTLE_LIMIT_S = 1.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """For what is to be found: how long a run may take, and what it has left behind may change."""
+
+    run_s: float = 2.0
+    settle_s: float = 1.0
+
+
 _NOT_SHAPE = re.compile(r"'[^']*'|\d+|value=[^,)]*")
 
 
@@ -122,18 +131,23 @@ class _Told(Player):
         """Nothing changes any more."""
 
 
-async def first_difference(chosen: Named, theirs: dict[str, Outcome]) -> str:
-    """Play runs on this engine only, and compare with what came of them on the other before; the first difference."""
+async def first_difference(
+    chosen: Named, theirs: dict[str, Outcome], limits: Limits, max_live: int = MAX_LIVE_GENERATORS
+) -> tuple[str, int]:
+    """Play runs on this engine only, and compare with what came of them on the other before.
+
+    The first difference, and how often an orchestration was replayed.
+    """
     bell = Bell()
     stage = Stage(bell.ring)
-    async with our_host(stage) as ours:
+    async with our_host(stage, max_live) as ours:
         for begin in range(0, len(chosen), GROUP):
             group = chosen[begin : begin + GROUP]
-            players = await play_all(ours, stage, bell, group, MUTANT_RUN_LIMIT_S)
+            players = await play_all(ours, stage, bell, group, limits.run_s)
             for name, player in players.items():
-                lines = await agree(player, _Told(theirs[name]), MUTANT_SETTLE_LIMIT_S)
+                lines = await agree(player, _Told(theirs[name]), limits.settle_s)
                 if lines:
-                    return lines[0]
+                    return f"{name}: {lines[0]}", ours.engine.counters.replays
             if ours.engine.failure is not None:
-                return f"the engine failed: {ours.engine.failure!r}"
-    return ""
+                return f"the engine failed: {ours.engine.failure!r}", 0
+        return "", ours.engine.counters.replays

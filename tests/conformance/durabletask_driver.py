@@ -56,6 +56,7 @@ class Host(Protocol):
     async def suspend(self, instance: str) -> None: ...
     async def resume(self, instance: str) -> None: ...
     async def terminate(self, instance: str) -> None: ...
+    async def rewind(self, instance: str) -> None: ...
     async def signal(self, entity: str, operation: str, argument: Json) -> None: ...
     async def entity(self, entity: str) -> Json: ...
 
@@ -138,8 +139,14 @@ class Player:
                 rival = given | {"ref": ref, "lane": f"rival{number}"}
                 starts.create_task(self.host.start(f"{self.name}-rival{number}", rival, ""))
         nap_s = FIRST_LOOK_S
+        rewinds = self.run.rewinds
         while True:
             seen = await self._look(root)
+            if seen.status == "Failed" and rewinds:
+                rewinds -= 1
+                self.outcome.marks.append(["rewound", seen.failure])
+                await self.host.rewind(root)
+                continue
             if seen.status in TERMINAL:
                 break
             mark = seen.custom.get("at") if isinstance(seen.custom, dict) else None

@@ -146,7 +146,12 @@ class Stage:
         if part.end == "raise":
             raise FAULTS["FeederFault"](fault_text("FeederFault", part.number))
         if part.end == "again":
-            api.again(given | {"round": given["round"] + 1, "said": said}, part.keep_events)
+            following = given | {"round": given["round"] + 1, "said": said}
+            if part.locked:
+                with (yield api.lock([walk.entity(f"counter:{key}") for key in part.locked])):
+                    api.again(following, part.keep_events)
+            else:
+                api.again(following, part.keep_events)
             return None
         return said
 

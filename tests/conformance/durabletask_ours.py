@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.clock import SystemClock
 from gateway.durable.context import DurableOrchestrationContext
-from gateway.durable.engine import Engine
+from gateway.durable.engine import MAX_LIVE_GENERATORS, Engine
 from gateway.durable.entity import DurableEntityContext
 from gateway.durable.errors import FailureDetails, NotFoundError, TaskFailedError
 from gateway.durable.identity import EntityId
@@ -167,6 +167,9 @@ class OurHost:
     async def terminate(self, instance: str) -> None:
         await self.client.terminate(instance, "the test says so")
 
+    async def rewind(self, instance: str) -> None:
+        await self.client.rewind(instance, "the test says so")
+
     async def signal(self, entity: str, operation: str, argument: Json) -> None:
         await self.client.signal_entity(entity_id(entity), operation, argument)
 
@@ -175,8 +178,8 @@ class OurHost:
 
 
 @contextlib.asynccontextmanager
-async def our_host(stage: Stage) -> AsyncIterator[OurHost]:
-    """This engine, running."""
+async def our_host(stage: Stage, max_live: int = MAX_LIVE_GENERATORS) -> AsyncIterator[OurHost]:
+    """This engine, running. max_live: generators that are kept; all others are replayed for each turn."""
 
     def program(context: DurableOrchestrationContext) -> Generator[Task, Any, Any]:
         return (yield from stage.orchestrate(OurDialect(context), context.get_input()))
@@ -196,7 +199,7 @@ async def our_host(stage: Stage) -> AsyncIterator[OurHost]:
     registry.entity(our_box, "box")
     registry.entity(our_counter, "counter")
     registry.entity(_OurTally, "tally")
-    engine = Engine(MemoryStore(), registry, SystemClock())
+    engine = Engine(MemoryStore(), registry, SystemClock(), max_live=max_live)
     await engine.recover()
     engine.start()
     try:

@@ -258,7 +258,8 @@ Step: TypeAlias = "Do | Start | Join | Tell | Pause | Patience | Section | Send 
 class Round:
     """One execution: its steps and how it ends.
 
-    again: continue_as_new, with or without the events that nobody took; left: how many those are.
+    again: continue_as_new, with or without the events that nobody took; left: how many those are; locked: counters of the
+    critical section that this happens in.
     """
 
     steps: tuple[Step, ...]
@@ -266,6 +267,7 @@ class Round:
     keep_events: bool = True
     number: int = 0
     left: int = 0
+    locked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -277,12 +279,16 @@ class Program:
 
 @dataclass(frozen=True)
 class Run:
-    """Programs that run together: the first is the root; rivals are started at the same time; others by those."""
+    """Programs that run together: the first is the root; rivals are started at the same time; others by those.
+
+    instances: names of those that are started by name. rewinds: how often the root is rewound when it has failed.
+    """
 
     programs: tuple[Program, ...]
     rivals: tuple[int, ...] = ()
     version: str = ""
     instances: tuple[str, ...] = field(default=())
+    rewinds: int = 0
 
     def steps(self) -> Iterator[object]:
         """All parts of all programs, nested ones too."""
@@ -320,8 +326,8 @@ def features(run: Run) -> set[str]:
                 found.add("scheduled signal")
             case Child(attempts=attempts) if attempts:
                 found.add("child retry")
-            case Round(end="again", keep_events=keep, left=left):
-                found.add("continue as new")
+            case Round(end="again", keep_events=keep, left=left, locked=locked):
+                found |= {"continue as new"} | ({"continue as new in a section"} if locked else set())
                 found |= {"carried events" if keep else "dropped events"} if left else set()
             case Round(end="raise"):
                 found.add("failure")
@@ -332,6 +338,8 @@ def features(run: Run) -> set[str]:
                 found |= {"forbidden in section"} if forbidden else set()
             case Pause(script=script):
                 found |= {"early event"} if not script else set()
+    if run.rewinds:
+        found.add("rewind")
     if sum(isinstance(part, Section) for part in parts) > 1:
         found.add("contention")
     return found

@@ -48,6 +48,7 @@ from tests.conformance.durabletask_programs import (
     Tell,
     Terminate,
     Tree,
+    parts_of,
 )
 
 T = TypeVar("T")
@@ -86,6 +87,7 @@ class Author:
         self.slots: list[int] = []
         self.may_start = True
         self.carried = False
+        self.goes_again = False
 
     # Small things
 
@@ -185,7 +187,10 @@ class Author:
                     steps.append(self.section(may_fail))
                 case _:
                     steps.append(Probe())
-        return self.add(Program((self.last_round(steps, may_fail and self.chance(30)),)))
+        last = self.last_round(steps, may_fail and self.chance(30))
+        if self.chance(20):
+            return self.add(Program((Round((Do(self.act(False)),), "again"), last)))
+        return self.add(Program((last,)))
 
     def add(self, program: Program) -> int:
         self.programs.append(program)
@@ -259,8 +264,8 @@ class Author:
             for name in self.shuffled(raised):
                 needed.append(name)
                 waiting[name] -= 1
-                if not waiting[name] and not suspended:
-                    break  # the program goes on by now, perhaps to its end: what comes later would be a race
+                if not waiting[name] and (not suspended or self.goes_again):
+                    break  # the program goes on by now, perhaps to its end, or to its next execution
         self.given_up.update(waiting)
         return needed
 
@@ -350,6 +355,7 @@ class Author:
         steps: list[Step] = []
         self.slots = []
         last = end != "again"
+        self.goes_again = not last
         for _ in range(self.upto(5, 2)):
             steps += self.steps(last)
             if self.slots and self.chance(40):
@@ -371,18 +377,60 @@ class Author:
             else:
                 steps.append(self.last_pause(script))
             end = "return"
-        return Round(tuple(steps), end, keep, self.number(), left)  # type: ignore[arg-type]
+        locked = tuple(self.some(COUNTERS)) if end == "again" and self.chance(25) else ()
+        return Round(tuple(steps), end, keep, self.number(), left, locked)  # type: ignore[arg-type]
 
     def run(self) -> Run:
+        if self.chance(12):
+            return self.run_to_rewind()
         again = self.upto(2, 1) if self.chance(30) else 0
         rounds = [self.round("again") for _ in range(again)]
         rounds.append(self.round(self.one_of(["return"] * 8 + ["raise", "terminate"])))
         rivals: list[int] = []
         if self.chance(20):
             rivals = [self.member(COUNTERS).ref for _ in range(self.upto(3, 1))]
+        return self.whole(rounds, rivals)
+
+    def whole(self, rounds: list[Round], rivals: Sequence[int] = (), rewinds: int = 0) -> Run:
         started = Program((self.last_round([Do(self.act(False)), Probe()], False),))
         version = self.one_of(["", "", "1.4"])
-        return Run((Program(tuple(rounds)), *self.programs, started), tuple(rivals), version, tuple(self.names))
+        programs = (Program(tuple(rounds)), *self.programs, started)
+        return Run(programs, tuple(rivals), version, tuple(self.names), rewinds)
+
+    # Rewinds: nothing fails here but what is rewound, for durabletask takes back failures that were caught, too
+
+    def run_to_rewind(self) -> Run:
+        steps: list[Step] = self.shuffled(
+            [self.failing(self.upto(2)) for _ in range(self.upto(2, 1))] + [self.sound() for _ in range(self.upto(4))]
+        )
+        rewinds = sum(part.fails for part in parts_of((*steps, *self.programs)) if isinstance(part, Act))
+        return self.whole([self.last_round(steps, False)], (), rewinds)
+
+    def failing(self, depth: int) -> Do:
+        """A step that fails once or twice and then does not any more; depth: of the sub-orchestration that it is in."""
+        tree: Tree = Act(self.number(), self.one_of(VALUES), self.upto(2, 1), self.one_of(list(FAULTS)))
+        if depth:
+            steps = self.shuffled([self.failing(depth - 1), *(self.sound() for _ in range(self.upto(2)))])
+            tree = Child(self.add(Program((self.last_round(steps, False),))))
+        if self.chance(50):
+            tree = All(
+                tuple(self.shuffled([tree, self.act(False, False), self.one_of([Nap(5), self.act(False, False)])]))
+            )
+        return Do(tree, False)
+
+    def sound(self) -> Step:
+        match self.one_of(["act", "nap", "ask", "tell", "probe", "section"]):
+            case "act":
+                return Do(self.act(False, False))
+            case "nap":
+                return Do(Nap(5))
+            case "ask":
+                return Do(Ask(self.one_of(["box:a", "box:own"]), "add", self.number()))
+            case "tell":
+                return Tell("box:b", "forward", self.number())
+            case "section":
+                return Section(self.number(), tuple(self.any_of(COUNTERS)))
+        return Probe()
 
 
 def runs() -> st.SearchStrategy[Run]:

@@ -212,6 +212,9 @@ class TheirHost:
     async def terminate(self, instance: str) -> None:
         await asyncio.to_thread(self.hub.terminate_orchestration, instance, recursive=False)
 
+    async def rewind(self, instance: str) -> None:
+        await asyncio.to_thread(self.hub.rewind_orchestration, instance, reason="the test says so")
+
     async def signal(self, entity: str, operation: str, argument: Json) -> None:
         await asyncio.to_thread(self.hub.signal_entity, entity_id(entity), operation, argument)
 

@@ -97,6 +97,14 @@ DIFFERENCES = (
         "test_a_race_of_waits_for_carried_events",
     ),
     Difference(
+        "events that come with the one that leads to continue_as_new",
+        "belong to the next execution, whether it keeps events or not",
+        "are dropped with the others if it keeps none",
+        "worker",
+        "only what has been heard can be dropped; no event is lost by a turn that happens to take many",
+        "test_events_behind_the_one_that_leads_to_continue_as_new",
+    ),
+    Difference(
         "what comes after continue_as_new",
         "is ignored",
         "is done",
@@ -494,6 +502,44 @@ async def test_a_race_of_waits_for_carried_events(ours: Ours, theirs: Theirs):
     for name in ("b", "a", "go"):
         theirs.hub.raise_orchestration_event(instance, name, data=name)
     assert theirs.end(instance).get_output() == "b"
+
+
+def our_fresh_start(context: DurableOrchestrationContext):
+    context.set_custom_status("waits")
+    if context.get_input() == "again":
+        return (yield context.wait_for_external_event("word"))
+    yield context.wait_for_external_event("go")
+    return context.continue_as_new("again", preserve_unprocessed_events=False)
+
+
+@theirs_too
+def their_fresh_start(context: task.OrchestrationContext, given: Json):
+    context.set_custom_status("waits")
+    if given == "again":
+        return (yield context.wait_for_external_event("word"))
+    yield context.wait_for_external_event("go")
+    return context.continue_as_new("again", save_events=False)
+
+
+async def test_events_behind_the_one_that_leads_to_continue_as_new(ours: Ours, theirs: Theirs):
+    instance = await ours.begin(our_fresh_start)
+    await ours.waits(instance)
+    await ours.client.suspend(instance, "so that they come together")
+    for name in ("go", "word"):
+        await ours.client.raise_event(instance, name, "early")
+    await ours.client.resume(instance, "now")
+    assert (await ours.client.wait_for_completion(instance, LATE_S)).output == "early"
+
+    instance = theirs.begin(their_fresh_start)
+    theirs.waits(instance)
+    theirs.hub.suspend_orchestration(instance)
+    theirs.until(lambda: theirs.status(instance) == "SUSPENDED")
+    for name in ("go", "word"):
+        theirs.hub.raise_orchestration_event(instance, name, data="early")
+    theirs.hub.resume_orchestration(instance)
+    await asyncio.sleep(SOON_S)
+    theirs.hub.raise_orchestration_event(instance, "word", data="late")
+    assert theirs.end(instance).get_output() == "late"
 
 
 def our_work_after_the_end(context: DurableOrchestrationContext):
