@@ -69,6 +69,7 @@ class Administration(Queries):
         instance = self._engine.instances.get(instance_id)
         if isinstance(instance, Orchestration):
             if instance.terminal:
+                await self._engine.on_disk()  # nobody is told of an end that a crash may take back
                 raise GoneError(f"{instance_id} has finished: {instance.status}")
             return instance
         row = await self._row(instance_id)

@@ -81,6 +81,9 @@ class DurableOrchestrationClient(Administration):
             if earlier is not None and earlier.kind == ORCHESTRATION:
                 started = msgspec.structs.replace(started, first_task=decode_state(earlier.state).next_task)
             ledger.begin(instance, started, Lane.OPERATOR, known=True)
+        except AlreadyExistsError:
+            await self._engine.on_disk()  # nobody is told of one that a crash may take back
+            raise
         finally:
             ledger.starting.discard(instance)
 

@@ -21,6 +21,7 @@ from gateway.durable import (
     EngineStoppedError,
     EntityId,
     EntityOperationError,
+    GoneError,
     Registry,
 )
 from gateway.durable.activities import decode_pending
@@ -291,8 +292,10 @@ class ModelSite:
                 note("promised")
             elif isinstance(error, EngineStoppedError):
                 note("open")
+            elif isinstance(error, AlreadyExistsError | GoneError):
+                note("exists" if isinstance(error, AlreadyExistsError) else "gone")
             elif isinstance(error, DurableError):
-                note("exists" if isinstance(error, AlreadyExistsError) else "refused")
+                note("refused")
             else:
                 raise error
         self._clients = rest
@@ -301,7 +304,10 @@ class ModelSite:
         """Start an instance."""
 
         def note(what: str) -> None:
-            if what not in ("exists", "refused") and self.facts.starts.get(instance) != "promised":
+            if what == "exists":
+                known = instance in self.disk.shadow.rows
+                assert known, f"{instance} was said to run, which is not on disk"
+            elif what != "refused" and self.facts.starts.get(instance) != "promised":
                 self.facts.starts[instance] = what
 
         given = {"steps": program, "log": [], "nonce": nonce, "n": 0}
@@ -311,9 +317,15 @@ class ModelSite:
         """Raise an event."""
 
         def note(what: str) -> None:
-            self.facts.events[instance, sender, number] = what
+            self.facts.events[instance, sender, number] = "refused" if what == "gone" else what
+            assert what != "gone" or self._has_ended(instance), f"{instance} was said to have ended, which is not on disk"
 
         self.ask(self.engine.client.raise_event(instance, name, [sender, number]), note)
+
+    def _has_ended(self, instance: str) -> bool:
+        ends = (b'"ExecutionCompleted"', b'"ExecutionFailed"', b'"ExecutionTerminated"')
+        records = (r.payload for r in self.disk.shadow.records if r.instance == instance)
+        return any(end in payload for payload in records for end in ends)
 
     async def tell(self, key: str, token: str, n: int, way: str, seconds: int = 0) -> None:
         """Signal or call an entity."""
