@@ -8,10 +8,12 @@ Pure.
 from __future__ import annotations
 
 import ast
+import re
 
 from gateway.durable.determinism.scopes import Scope
 
 _SET_TYPES = {"set", "frozenset", "Set", "FrozenSet", "AbstractSet", "MutableSet"}
+_OF_NUMBERS = re.compile(r"\[(int|bool)\]")
 _SET_METHODS = {"union", "intersection", "difference", "symmetric_difference", "copy"}
 _OPERATORS = ast.BitOr | ast.BitAnd | ast.Sub | ast.BitXor
 
@@ -78,7 +80,7 @@ def _is_set_name(name: str, scope: Scope, depth: int) -> bool:
     annotation = home.annotations.get(name)
     values = home.values.get(name, [])
     if annotation is not None and _says_set(annotation):
-        return "int" not in ast.unparse(annotation)
+        return _OF_NUMBERS.search(ast.unparse(annotation)) is None
     if not values or any(value is None for value in values):
         return False
     known = [is_set(value, home, depth + 1) or _empty_set(value, home) for value in values if value is not None]
