@@ -163,8 +163,7 @@ class Entities:
 
     def _start(self, instance: EntityInstance, action: h.EntityStarts) -> None:
         try:
-            orchestrator = self._ledger.registry.get_orchestrator(action.name)
-            version = action.version or orchestrator.version
+            orchestrator, version = self._ledger.registry.new_orchestrator(action.name, action.version or None)
             started = h.ExecutionStarted(action.name, action.input, version, fingerprint=orchestrator.fingerprint)
             self._ledger.begin(action.instance, started, known=False)
         except DurableError as error:

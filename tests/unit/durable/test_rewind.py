@@ -535,6 +535,34 @@ async def test_two_rewinds_at_once_are_one(site, world):
     assert world.ran["a"] == 2
 
 
+async def test_a_sub_orchestration_that_ends_while_the_journal_is_read_is_heard(site, world, wait_until):
+    def top(context):
+        child = context.call_sub_orchestrator("waits", instance_id=f"{context.instance_id}-c")
+        yield context.call_activity("step", "broken")
+        return (yield child)
+
+    def waits(context):
+        return (yield context.wait_for_external_event("go"))
+
+    site.registry.orchestrator(top)
+    site.registry.orchestrator(waits)
+    engine = await site.start()
+
+    async def end_after(rounds: int, name: str) -> None:
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        await engine.client.raise_event(f"{name}-c", "go", rounds)
+
+    for rounds in range(16):
+        name = f"i{rounds}"
+        world.failing = {"broken"}
+        await engine.client.start_new("top", name)
+        await failed(engine, name)
+        world.failing = set()
+        await asyncio.gather(engine.client.rewind(name, ""), end_after(rounds, name))
+        assert await output(engine, name) == rounds
+
+
 def procedure(context):
     tasks = [context.call_activity("step", what) for what in ("a", "b")]
     told = context.wait_for_external_event("go", timeout=timedelta(hours=1))

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.durable import AlreadyExistsError, NotFoundError, Registry, TaskFailedError, orchestrator
+from gateway.durable import AlreadyExistsError, EntityId, NotFoundError, Registry, TaskFailedError, orchestrator
 from gateway.durable.registry import natural
 
 
@@ -161,3 +161,15 @@ def test_a_version_is_registered_once_and_a_module_may_offer_several():
         setattr(module, name, run)
     assert registry.add_module(module) == ["Shed"]
     assert registry.versions("Shed") == ["1", "2"]
+
+
+async def test_an_entity_starts_the_highest_version(site, wait_until):
+    def starter(context):
+        context.start_new("shed", instance_id="started")
+
+    register(site.registry, "1.9", "1.10")
+    site.registry.entity(starter)
+    engine = await site.start()
+    await engine.client.call_entity(EntityId("starter", "a"), "go")
+    await wait_until(lambda: "started" in engine.instances)
+    assert await outcome(engine, "started") == ["two", "1.10"]
