@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from typing import Any
 
 import msgspec
@@ -23,8 +24,8 @@ Raw = msgspec.Raw
 MAX_PAYLOAD_BYTES = 1024 * 1024
 MAX_CUSTOM_STATUS_BYTES = 16 * 1024
 
-NESTING_AT_LEAST = 400
-_LEVELS_OF_OTHERS = 500
+MAX_NESTING = 300
+"""Levels of a value. Each takes one of those that Python allows on its stack, wherever the value is written or read."""
 
 NULL = Raw(b"null")
 
@@ -33,6 +34,8 @@ _FLAT = frozenset((str, int, bool, type(None)))
 
 _encoder = msgspec.json.Encoder(enc_hook=written)
 _decoder = msgspec.json.Decoder()
+_strings = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _skim = msgspec.json.Decoder(Raw).decode
 encode = _encoder.encode
 # A search of the bytes where they are: `in` would copy them first.
@@ -42,7 +45,8 @@ _names_a_class = re.compile(f'"{CLASS}"'.encode()).search
 def pack(value: Json, what: str, limit_bytes: int = MAX_PAYLOAD_BYTES) -> Raw:
     """JSON of a value.
 
-    Errors: NotSerializableError for what JSON can't hold, LimitExceededError over limit_bytes; both name ``what``.
+    Errors: NotSerializableError for what JSON can't hold, LimitExceededError over limit_bytes or nested too deep; both name
+    ``what``.
     """
     if value is None:
         return NULL
@@ -59,11 +63,12 @@ def pack(value: Json, what: str, limit_bytes: int = MAX_PAYLOAD_BYTES) -> Raw:
     if data.find(b"null") >= 0 and (number := _number_without_words(value)) is not None:
         raise NotSerializableError(f"{what} can't be written as JSON, which has no {number}")
     if (
-        len(data) > NESTING_AT_LEAST
-        and data.count(b"[") + data.count(b"{") > NESTING_AT_LEAST
-        and not _readable_from_afar(data)
+        len(data) > MAX_NESTING
+        and data.count(b"[") + data.count(b"{") > MAX_NESTING
+        and not _is_shallow(data)
+        and (levels := _levels(data)) > MAX_NESTING
     ):
-        raise NotSerializableError(f"{what} is nested too deep; about {NESTING_AT_LEAST} levels can be read everywhere")
+        raise LimitExceededError(f"{what} is nested {levels} levels deep; the limit is {MAX_NESTING}")
     return Raw(data)
 
 
@@ -92,13 +97,23 @@ def _number_without_words(value: Json) -> float | None:
     return None
 
 
-def _readable_from_afar(data: bytes) -> bool:
-    """Whether it can be read further down the stack than here: every level takes one of those that Python allows."""
+def _is_shallow(data: bytes) -> bool:
+    """True only within MAX_NESTING, and soon known: every level takes one of those that Python allows on its stack."""
+    rest = sys.getrecursionlimit() - MAX_NESTING
     try:
-        _skim(_LEVELS_OF_OTHERS * b"[" + data + _LEVELS_OF_OTHERS * b"]")
+        _skim(rest * b"[" + data + rest * b"]")
     except RecursionError:
         return False
     return True
+
+
+def _levels(data: bytes) -> int:
+    """How deep this JSON is nested, counted one by one."""
+    deepest = level = 0
+    for bracket in _strings.sub(b"", data).translate(None, _ALL_BUT_BRACKETS):
+        level += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, level)
+    return deepest
 
 
 def unpack(raw: Raw, what: str = "a payload") -> Json:
