@@ -18,6 +18,7 @@ from gateway.durable.activities import decode_pending
 from gateway.durable.client import DurableOrchestrationClient
 from gateway.durable.engine import Engine
 from gateway.durable.entities import Answer
+from gateway.durable.entity import decode_snapshot
 from gateway.durable.errors import EngineStoppedError
 from gateway.durable.testing.clock import VirtualClock
 from gateway.durable.testing.errors import Stalled
@@ -155,9 +156,12 @@ class Process:
             self.engine.teller = None
 
     def answer_on_disk(self, entity: str, since: int) -> Answer | None:
-        """What this entity answered a client of this process, as far as the journal knows; since: the number of its first
-        record that matters."""
+        """What this entity answered a client of this process, as far as the journal knows; None if nothing, or not yet.
+        since: the number of its first record that matters."""
         caller = self.engine.callers.name
+        row = self.store.rows.get(entity)
+        if row is not None and any(waits == caller for waits, _ in decode_snapshot(row.state).waiting.values()):
+            return None  # it let the caller wait
         found: Answer | None = None
         for row in self.store.records[since:]:
             if row.instance != entity or row.kind != h.OPERATION:

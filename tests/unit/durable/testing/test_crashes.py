@@ -258,3 +258,21 @@ async def test_a_call_is_repeated_once_for_each_crash():
         await bench.tell(lambda client: client.rewind(instance, "the link is back"))
         assert await bench.output(instance) == "well"
         assert [call.again for call in ask.calls] == [False, True, False]
+
+
+def breaker(context):
+    """Answers once the contacts have moved."""
+    if context.operation_name == "open":
+        context.call_activity("send_open", context.entity_key, on_result="sent", context=context.defer_result())
+    else:
+        context.resolve(context.get_input()["context"], context.get_input()["result"])
+
+
+async def test_a_caller_that_an_entity_lets_wait_asks_again_after_a_crash():
+    async def story(bench):
+        bench.registry.entity(breaker)
+        bench.stub("send_open", "open", takes=timedelta(seconds=2))
+        return await bench.call_entity(df.EntityId("breaker", "7B"), "open")
+
+    survived = await survives_every_crash(story)
+    assert survived.outcome == "open"
