@@ -17,6 +17,7 @@ from gateway.durable import history as h
 from gateway.durable.codec import encode
 from gateway.durable.execution import Execution
 from gateway.durable.replay import replay
+from gateway.durable.rewound import effective
 
 GOLDEN = Path(__file__).parent / "procedure.json"
 
@@ -39,6 +40,20 @@ def procedure(context):
     if winner is not timer:
         timer.cancel()
     return [loads, answer, override, child]
+
+
+def section(context):
+    """A critical section, words to others, a suspension, and a rewind; never change it either."""
+    first, second = EntityId("breaker", "7B"), EntityId("breaker", "7A")
+    with (yield context.lock_entities([first, second])):
+        done = yield context.call_entity(second, "operate", "open")
+    later = context.current_utc_datetime + timedelta(hours=1)
+    context.signal_entity(first, "operate", "close", signal_time=later)
+    context.send_event("other", "Told", done)
+    yield context.create_timer(timedelta(minutes=1))
+    told = yield context.wait_for_external_event("Go")
+    settled = yield context.call_activity("settle", told)
+    return [done, told, settled]
 
 
 def turns() -> list[tuple[int, h.TurnRecord]]:
@@ -72,3 +87,23 @@ def test_a_recording_of_other_code_is_told_apart():
 
     with pytest.raises(NondeterminismError, match="'read'"):
         replay("golden", other, turns())
+
+
+def test_a_recorded_section_suspension_and_rewind_replay_to_their_end():
+    recorded = [
+        (turn["seq"], turn["time_us"], h.decode_turn(encode(turn["record"])))
+        for turn in json.loads(GOLDEN.with_name("section.json").read_text())
+    ]
+    kinds = {type(event).__name__ for _, _, record in recorded for event in record.events}
+    assert {
+        "EntityLockRequested",
+        "EntityLockGranted",
+        "EntityUnlockSent",
+        "EventSent",
+        "ExecutionSuspended",
+        "ExecutionResumed",
+        "ExecutionRewound",
+    } <= kinds
+    execution = replay("golden", section, [turn[1:] for turn in effective(recorded)])
+    assert isinstance(execution.outcome, h.ExecutionCompleted)
+    assert json.loads(bytes(execution.outcome.result)) == ["opened", {"n": 1}, "settled"]
