@@ -159,8 +159,8 @@ class Process:
         """What this entity answered a client of this process, as far as the journal knows; None if nothing, or not yet.
         since: the number of its first record that matters."""
         caller = self.engine.callers.name
-        row = self.store.rows.get(entity)
-        if row is not None and any(waits == caller for waits, _ in decode_snapshot(row.state).waiting.values()):
+        kept = self.store.rows.get(entity)
+        if kept is not None and any(waits == caller for waits, _ in decode_snapshot(kept.state).waiting.values()):
             return None  # it let the caller wait
         found: Answer | None = None
         for row in self.store.records[since:]:
