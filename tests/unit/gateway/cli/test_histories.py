@@ -46,7 +46,7 @@ async def fill(journal: Path, program: Path) -> None:
         await engine.client.start_new("Drill", name, {"n": name})
     await engine.client.start_new("Short", "short-1")
     await engine.client.raise_event("short-1", "Go", 7)
-    await engine.client.wait_for_completion("short-1", 5)
+    await engine.client.wait_for_completion("short-1", 30)
     await engine.on_disk()
     await engine.stop(0.1)
     await store.close()
