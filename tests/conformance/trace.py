@@ -11,6 +11,7 @@ from an unknown one. With v1's rule our core must decide just what v1 does.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,6 +109,10 @@ class _Watched:
         self._context.signal_entity(*arguments)
         self._trace.note(Note(signal=self._trace.core.next_task - 1))
 
+    def continue_as_new(self, input_: Json) -> None:
+        self._context.continue_as_new(input_)
+        self._trace.made_in_time = min(self._trace.made_in_time, self._trace.core.next_task)
+
     def task_all(self, tasks: list[Task]) -> AllTask:
         core, rules = self._trace.core, self._trace.rules
         task = FailFastAll(tasks, core.token) if rules.fail_fast else self._context.task_all(tasks)
@@ -118,9 +123,9 @@ class _Watched:
 class Trace:
     """One execution, event by event.
 
-    policies: by task id. alls: every ``all`` that the code made. tasks: the action that asked for a task, by id. decided:
-    tasks when they were first waited for, signals when they were sent, and the end; "late" is what came after
-    continue_as_new.
+    policies: by task id. alls: every ``all`` that the code made. tasks: the action that asked for a task, by id.
+    made_in_time: ids below it were made before continue_as_new. decided: tasks when they were first waited for, signals
+    when they were sent, and the end; "late" is what came after continue_as_new.
     """
 
     def __init__(self, instance: str, rules: Rules = Rules()) -> None:
@@ -129,6 +134,7 @@ class Trace:
         self.alls: list[AllTask] = []
         self.tasks: dict[int, h.Action] = {}
         self.cancelled: set[int] = set()
+        self.made_in_time: float = math.inf
         self.decided: list[tuple[str, Task | int | h.ContinueAsNew]] = []
         self._notes: list[Note] = []
         self._waited: set[Task] = set()
@@ -198,8 +204,11 @@ class Trace:
         return found
 
     def _ignored(self, kind: str, what: Task | int | h.ContinueAsNew) -> bool:
-        """What is asked for after continue_as_new is not journaled."""
-        return kind == "late" and (what.id if isinstance(what, Task) else what) not in self.tasks
+        """What is asked for after continue_as_new is not journaled; what was made before it, v1 never schedules."""
+        if kind != "late" or isinstance(what, h.ContinueAsNew):
+            return False
+        task_id = what.id if isinstance(what, Task) else what
+        return task_id < self.made_in_time or task_id not in self.tasks
 
     def _action(self, kind: str, what: Task | int | h.ContinueAsNew) -> Action:
         if isinstance(what, h.ContinueAsNew):

@@ -19,7 +19,8 @@ class Disagreement(AssertionError):
 
 @dataclass(slots=True)
 class Tally:
-    """What was compared. features: programs that have each; differences: executions in which each showed."""
+    """What was compared. features: programs that have each; differences: executions in which each showed; forks: of those,
+    executions where the SDK's next decisions were just what our core decides under v1's rule."""
 
     programs: int = 0
     executions: int = 0
@@ -28,11 +29,14 @@ class Tally:
     features: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     differences: Counter[str] = field(default_factory=Counter)
+    forks: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         return (
-            f"{self.programs} programs, {self.executions} executions, {self.cuts} cuts, {self.actions} actions compared; "
-            f"outcomes: {_list(self.outcomes)}; listed differences: {_list(self.differences)}; unlisted: none"
+            f"{self.programs} programs, {self.executions} executions, {self.cuts} cuts, {self.actions} actions; "
+            f"outcomes: {_list(self.outcomes)}; listed differences: {_list(self.differences)} "
+            f"(with v1's rule the same there: {_list(self.forks)}); "
+            "unlisted: none"
         )
 
 
@@ -78,6 +82,8 @@ def judge(instance: str, exported: ExecutionExport, strict: bool, tally: Tally) 
             raise Disagreement(f"{instance}, cut {number}: scheduled in another order than v1 would, or more than that")
         tally.cuts += 1
         tally.actions += len(theirs.actions)
+        if cut.fork is not None:
+            tally.forks[cut.fork.name] += 1
         shown |= {d.name for d in DIFFERENCES if d.seen is not None and d.seen(exported, cut)}
     tally.differences.update(shown)
     if exported.cuts:

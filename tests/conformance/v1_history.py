@@ -135,6 +135,8 @@ class _Exporter:
         """Of several waits for the event of this step the one that ours gives it to."""
         self.together: set[str] = set()
         """Names of events that were told in this step to one of several tasks that are waited for at once."""
+        self.kept_back = False
+        """v1 had not been told everything when this event came: on its own way it might ask for that, and miss it."""
         self.fork: Fork | None = None
 
     def export(self) -> ExecutionExport:
@@ -149,7 +151,7 @@ class _Exporter:
             for place, event in enumerate(e for e in record.events if e.incoming):
                 actions += self._event(event)  # type: ignore[arg-type]
                 if self.fork is not None:
-                    if self.fork.rules is None:
+                    if self.fork.rules is None or self.kept_back:
                         found.untold = self.fork
                         return found
                     ours = self._under(self.fork.rules, number, place)
@@ -207,6 +209,7 @@ class _Exporter:
 
     def _event(self, event: h.Incoming) -> list[h.Action]:
         """Take one event, tell it to v1 (now or later), and number what the code asked for."""
+        self.kept_back = bool(self.held) or any(self.buffered.values())
         task_id: int = getattr(event, "id", 0)
         root = self.root.get(task_id, task_id)
         if isinstance(event, h.EventRaised):
