@@ -78,6 +78,8 @@ def _waits(desk: Desk, instance: str, run: Sequence[Turn]) -> str:
         return ""
     if live.stuck:
         return f"can't run: {live.stuck}"
+    if live.suspended:
+        return "stands still until it is resumed"
     if live.execution is not None:
         return wait_in_words(live.execution)
     last = max((n for n, turn in enumerate(run) if _begins(turn)), default=-1)

@@ -66,6 +66,10 @@ async def test_what_it_waits_for_is_told_live_and_after_a_restart(ask: Ask, stat
         live = station.engine.instances["w"]
         assert isinstance(live, Orchestration)
         live.execution = None  # as after a restart: on disk until its next message
+    await ask("instances.suspend", instance="w", reason="crew")
+    while (waits := (await ask("instances.timeline", instance="w"))["waits"]) != "stands still until it is resumed":
+        await station.engine.on_disk()
+    await ask("instances.resume", instance="w", reason="crew left")
     await ask("instances.raise", instance="w", event="go")
     await station.ended("w")
     assert (await ask("instances.timeline", instance="w"))["waits"] == ""
