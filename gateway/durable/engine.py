@@ -14,7 +14,7 @@ What must stay true:
 * When the journal fails, or the engine itself does, it stops for good: nothing is written, answered or started any more.
 
 On a crash: see ``recovery``. Who does what: ``ledger`` keeps the books, ``orchestrations`` and ``entities`` run turns,
-``underway`` knows activities and timers, ``writer`` brings batches to the disk.
+``decisions`` carries out what they decide, ``underway`` knows activities and timers, ``writer`` brings batches to the disk.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from gateway.clock import Clock
 from gateway.durable.activities import ActivityRunner, Key, Report
 from gateway.durable.client import DurableOrchestrationClient
 from gateway.durable.codec import encode
+from gateway.durable.decisions import Decisions
 from gateway.durable.entities import Callers, Entities
 from gateway.durable.entity import CLIENT
 from gateway.durable.errors import EngineStoppedError
@@ -79,8 +80,9 @@ class Engine:
         self.activities = ActivityRunner(registry, self.client, self._activity_ended)
         self.ledger = Ledger(registry, clock, self._wake)
         self.underway = Underway(self.ledger, self.timers, self.activities)
-        self._orchestrations = Orchestrations(self.ledger, self.underway, store, max_live, self._fail)
-        self.rewinding = Rewinding(self.ledger, self.underway, store, self._orchestrations, self.on_disk)
+        decisions = Decisions(self.ledger, self.underway)
+        self._orchestrations = Orchestrations(self.ledger, self.underway, decisions, store, max_live, self._fail)
+        self.rewinding = Rewinding(self.ledger, self.underway, store, decisions, self.on_disk)
         self.housekeeping = Housekeeping(self)
         self._entities = Entities(self.ledger, self.underway, self.callers)
         self._writer = Writer(store, self.ledger, max_pending, self._committed, self._orchestrations.evict, self._fail)

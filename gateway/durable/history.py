@@ -12,7 +12,7 @@ reuse of an instance id, so a late result can never be taken for that of another
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import msgspec
 
@@ -273,7 +273,7 @@ Incoming = (
     | ExecutionRewound
     | ExecutionTerminated
 )
-Action = (
+Step = (
     TaskScheduled
     | TimerCreated
     | TimerCancelled
@@ -283,10 +283,9 @@ Action = (
     | EntityLockRequested
     | EntityUnlockSent
     | EventSent
-    | ContinueAsNew
-    | ExecutionCompleted
-    | ExecutionFailed
 )
+End = ContinueAsNew | ExecutionCompleted | ExecutionFailed
+Action = Step | End
 
 
 class TurnRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -363,6 +362,20 @@ class EntityReply(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag
 
 
 EntityAction = EntityActivity | EntitySignal | EntityStarts | EntityReply
+
+_PAYLOADS = {
+    kind: tuple(field.name for field in msgspec.structs.fields(kind) if field.type is Raw)
+    for kind in (*get_args(Action), *get_args(EntityAction))
+}
+
+
+def payload_bytes(action: Action | EntityAction) -> int:
+    """Bytes of what an action hands over."""
+    size = 0
+    for field in _PAYLOADS[type(action)]:
+        size += len(getattr(action, field))
+    return size
+
 
 encode_turn = msgspec.json.Encoder().encode
 decode_turn = msgspec.json.Decoder(TurnRecord).decode

@@ -9,29 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import assert_never
 
 import msgspec
 import structlog
 
 from gateway.durable import history as h
-from gateway.durable.activities import PendingActivity
 from gateway.durable.codec import NULL, Raw
+from gateway.durable.decisions import Decisions
 from gateway.durable.entity import OperationRequest
 from gateway.durable.errors import (
-    DurableError,
-    EntityLockError,
     FailureDetails,
     NondeterminismError,
     NotFoundError,
     describe,
 )
 from gateway.durable.execution import Execution
-from gateway.durable.external import MAX_BUFFERED_EVENTS
-from gateway.durable.identity import EntityId
 from gateway.durable.instances import (
     ORCHESTRATION,
-    EntityInstance,
     Orchestration,
     OrchestrationRuntimeStatus,
     decode_state,
@@ -59,10 +53,17 @@ class Orchestrations:
     """Runs the turns of all orchestrations. failed: called when the journal can't be read."""
 
     def __init__(
-        self, ledger: Ledger, underway: Underway, store: Store, max_live: int, failed: Callable[[BaseException], None]
+        self,
+        ledger: Ledger,
+        underway: Underway,
+        decisions: Decisions,
+        store: Store,
+        max_live: int,
+        failed: Callable[[BaseException], None],
     ) -> None:
         self._ledger = ledger
         self._underway = underway
+        self._decisions = decisions
         self._store = store
         self._max_live = max_live
         self._failed = failed
@@ -169,40 +170,16 @@ class Orchestrations:
         instance.next_task = execution.next_task
         instance.buffered = execution.buffered_count
         for action in actions:
-            self.dispatch(instance, action)
+            self._dispatch(instance, action)
         if terminated is not None:
             self._terminate(instance, terminated)
         elif execution.outcome is None:
             self._live.move_to_end(instance.id)
 
-    # Decisions
+    # Ends
 
-    def dispatch(self, instance: Orchestration, action: h.Action, again: bool = False) -> None:
-        """Let a decision of this turn have its effect; again: it had it before, and is to have it once more."""
+    def _dispatch(self, instance: Orchestration, action: h.Action) -> None:
         match action:
-            case h.TaskScheduled():
-                pending = PendingActivity(action.name, action.input, action.attempt, action.operation_id)
-                self._underway.schedule(instance, action.id, pending)
-            case h.TimerCreated():
-                self._underway.set_timer(instance, action.id, action.due_us)
-            case h.TimerCancelled():
-                self._underway.cancel_timer(instance, action.id)
-            case h.SubOrchestrationInstanceCreated():
-                # An id made of the parent's and a task's was never used before: task ids are not used twice.
-                known = not again and action.instance == f"{instance.id}:{action.id:04x}"
-                self._start_child(instance, action, known)
-            case h.EntityOperationCalled():
-                self._to_entity(
-                    action.target, OperationRequest(action.name, action.input, instance.id, action.id), instance
-                )
-            case h.EntityOperationSignaled():
-                self._to_entity(action.target, OperationRequest(action.name, action.input), instance, action.due_us)
-            case h.EntityLockRequested():
-                self._lock(instance, action)
-            case h.EntityUnlockSent():
-                self._unlock(instance)
-            case h.EventSent():
-                self._send_event(instance, action)
             case h.ContinueAsNew():
                 self._continue(instance, action)
             case h.ExecutionCompleted():
@@ -210,70 +187,13 @@ class Orchestrations:
             case h.ExecutionFailed():
                 self._end(instance, OrchestrationRuntimeStatus.Failed, NULL, action.details)
             case _:
-                assert_never(action)
-
-    def _start_child(
-        self, instance: Orchestration, action: h.SubOrchestrationInstanceCreated, known: bool
-    ) -> None:
-        try:
-            orchestrator, version = self._ledger.registry.new_orchestrator(action.name, action.version or None)
-            started = h.ExecutionStarted(
-                action.name,
-                action.input,
-                version,
-                instance.id,
-                action.id,
-                fingerprint=orchestrator.fingerprint,
-            )
-            self._ledger.begin(action.instance, started, known=known)
-        except DurableError as error:
-            self._ledger.send(instance, h.SubOrchestrationInstanceFailed(action.id, describe(error)))
-
-    def _to_entity(self, target: str, request: OperationRequest, sender: Orchestration, due_us: int = 0) -> None:
-        try:
-            self._underway.signal(self._ledger.entity(EntityId.parse(target)), request, due_us)
-        except (DurableError, ValueError) as error:
-            if request.caller:
-                self._ledger.send(sender, h.EntityOperationFailed(request.caller_task, describe(error)))
-            else:
-                log.error("signal_lost", target=target, operation=request.name, sender=sender.id, error=str(error))
-
-    def _lock(self, instance: Orchestration, action: h.EntityLockRequested) -> None:
-        try:
-            entities = [self._ledger.entity(EntityId.parse(target)) for target in action.targets]
-            for entity in entities:
-                if not self._ledger.registry.get_entity(entity.name).lockable:
-                    raise EntityLockError(f"{entity.id} can't be locked: others must always reach it")
-        except (DurableError, ValueError) as error:
-            self._ledger.send(instance, h.EntityOperationFailed(action.id, describe(error)))
-            return
-        instance.lock_task, instance.lock_targets = action.id, action.targets
-        self._ledger.send(entities[0], LockRequest(instance.id, action.id, action.targets))
-
-    def _unlock(self, instance: Orchestration) -> None:
-        """Give up the critical section that it is in, or that it asked for."""
-        for target in instance.lock_targets:
-            entity = self._ledger.instances.get(target)
-            if isinstance(entity, EntityInstance):
-                self._ledger.send(entity, LockRelease(instance.id, instance.lock_task))
-        instance.lock_task, instance.lock_targets = 0, ()
-
-    def _send_event(self, instance: Orchestration, action: h.EventSent) -> None:
-        target = self._ledger.instances.get(action.instance)
-        if not isinstance(target, Orchestration) or target.terminal:
-            why = "no such orchestration runs"
-        elif target.buffered + target.mailbox.waiting >= MAX_BUFFERED_EVENTS:
-            why = f"{MAX_BUFFERED_EVENTS} events wait there already"
-        else:
-            self._ledger.send(target, h.EventRaised(action.name, action.data, instance.id))
-            return
-        log.error("event_lost", target=action.instance, raised=action.name, sender=instance.id, error=why)
+                self._decisions.carry_out(instance, action)
 
     def _continue(self, instance: Orchestration, action: h.ContinueAsNew) -> None:
         execution = instance.execution
         assert execution is not None
         self._underway.cancel_timers(instance)
-        self._unlock(instance)
+        self._decisions.unlock(instance)
         execution.close()
         orchestrator = self._ledger.registry.get_orchestrator(instance.name, instance.version)
         started = h.ExecutionStarted(
@@ -290,8 +210,6 @@ class Orchestrations:
         )
         # Ahead of everything that waits: the rest belongs to the new execution (recovery puts it first, too).
         self._ledger.send_first(instance, started)
-
-    # Ends
 
     def _terminate(self, instance: Orchestration, event: h.ExecutionTerminated) -> None:
         instance.reason = event.reason
@@ -310,7 +228,7 @@ class Orchestrations:
         instance.failure = failure
         self._ledger.touch(instance)
         self._underway.cancel_timers(instance)
-        self._unlock(instance)
+        self._decisions.unlock(instance)
         self._live.pop(instance.id, None)
         if instance.execution is not None:
             instance.execution.close()

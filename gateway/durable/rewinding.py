@@ -14,13 +14,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 import msgspec
 
 from gateway.durable import history as h
 from gateway.durable.activities import INTERRUPTED
 from gateway.durable.codec import NULL
+from gateway.durable.decisions import Decisions
 from gateway.durable.entity import OperationRequest
 from gateway.durable.errors import FailureDetails, NotFoundError, WrongStatusError
 from gateway.durable.instances import (
@@ -36,9 +37,6 @@ from gateway.durable.mailbox import Lane
 from gateway.durable.rewound import Cut, cut
 from gateway.durable.store import InstanceRow, Store
 from gateway.durable.underway import Underway
-
-if TYPE_CHECKING:
-    from gateway.durable.orchestrations import Orchestrations
 
 UNKNOWN = "OutcomeUnknown"
 """Kind of the failure of a step that is not repeated, because it may have been carried out."""
@@ -63,13 +61,13 @@ class Rewinding:
         ledger: Ledger,
         underway: Underway,
         store: Store,
-        orchestrations: Orchestrations,
+        decisions: Decisions,
         on_disk: Callable[[], asyncio.Future[None]],
     ) -> None:
         self._ledger = ledger
         self._underway = underway
         self._store = store
-        self._orchestrations = orchestrations
+        self._decisions = decisions
         self._on_disk = on_disk
 
     async def rewind(self, instance_id: str, reason: str, raised_by: str) -> None:
@@ -184,7 +182,7 @@ class Rewinding:
                 case h.SubOrchestrationInstanceCreated():
                     self._child(instance, step, read.children[step.instance], reads)
                 case h.TimerCreated():
-                    self._orchestrations.dispatch(instance, step)
+                    self._decisions.carry_out(instance, step)
                 case _:
                     assert_never(step)
 
@@ -206,7 +204,7 @@ class Rewinding:
             words = f"{step.name} may run once only, and how it ended is not known: it is not repeated"
             self._ledger.send(instance, h.TaskFailed(step.id, FailureDetails(INTERRUPTED, words)))
         else:
-            self._orchestrations.dispatch(instance, step, again=True)
+            self._decisions.carry_out(instance, step, again=True)
 
     def _may_repeat(self, name: str) -> bool:
         try:
@@ -218,7 +216,7 @@ class Rewinding:
         self, instance: Orchestration, step: h.EntityOperationCalled, failure: FailureDetails | None
     ) -> None:
         if failure is not None and failure.kind != UNKNOWN:
-            self._orchestrations.dispatch(instance, step, again=True)
+            self._decisions.carry_out(instance, step, again=True)
         elif not owes_answer(self._ledger.instances.get(step.target), instance.id, step.id):
             words = (
                 f"{step.name} on {step.target} may have been carried out, and its answer is lost: it is not repeated"
@@ -242,7 +240,7 @@ class Rewinding:
                 output = decode_state(row.state).output
                 self._ledger.send(instance, h.SubOrchestrationInstanceCompleted(step.id, output))
                 return
-        self._orchestrations.dispatch(instance, step, again=True)
+        self._decisions.carry_out(instance, step, again=True)
 
 
 def owes_answer(entity: object, caller: str, task: int) -> bool:
