@@ -20,6 +20,7 @@ NO_CONCERN_OF_AUTHORS = {
     "errors.MAX_CAUSES": "a chain of causes keeps its nearest ones and its last",
     "execution.MAX_DUE_US": "told in words: the year 9999",
     "orchestrations.MAX_LOADS_AT_ONCE": "pace of reading after a restart",
+    "waits.MAX_DEPTH": "how far a sentence on what an instance waits for goes into nested tasks",
     "timers.MAX_NAP_S": "the loop looks again, nothing comes late",
     "engine.MAX_STOP_ROUNDS": "pace of stopping",
     "guard.MAX_GUARDS": "a cache",
