@@ -23,6 +23,8 @@ Raw = msgspec.Raw
 
 MAX_PAYLOAD_BYTES = 1024 * 1024
 MAX_CUSTOM_STATUS_BYTES = 16 * 1024
+MAX_TURN_BYTES = 64 * 1024 * 1024
+"""Of all that one turn hands over, and of the events that an execution leaves to the next: it is journaled in one piece."""
 
 MAX_NESTING = 300
 """Levels of a value. Each takes one of those that Python allows on its stack, wherever the value is written or read."""

@@ -11,7 +11,7 @@ import structlog
 
 from gateway.durable import history as h
 from gateway.durable.activities import PendingActivity
-from gateway.durable.codec import Raw, encode
+from gateway.durable.codec import MAX_TURN_BYTES, Raw, encode
 from gateway.durable.entity import OperationRequest
 from gateway.durable.errors import DurableError, EngineStoppedError, FailureDetails
 from gateway.durable.futures import set_error, set_result
@@ -36,6 +36,14 @@ def _may_pass(mail: Mail, owner: str) -> bool:
     if isinstance(content, OperationRequest):
         return content.caller == owner or mail.task > 0
     return isinstance(content, LockRelease)
+
+
+def _size(record: h.OperationRecord) -> int:
+    """Bytes of its payloads, about."""
+    size = len(record.input) + len(record.result)
+    for action in record.actions:
+        size += h.payload_bytes(action)
+    return size
 
 
 class Callers:
@@ -83,6 +91,7 @@ class Entities:
         core = instance.core
         now_us = ledger.now_us()
         operations: list[h.OperationRecord] = []
+        size = 0
         for _ in range(min(len(mails), MESSAGES_PER_TURN)):
             mail = instance.mailbox.mails.popleft()  # anew each time: an unlocked entity has other ones
             request = mail.content
@@ -106,6 +115,9 @@ class Entities:
                 self._answer(request.caller, request.caller_task, record.result, record.failure)
             for action in record.actions:
                 self._act(instance, action)
+            size += _size(record)
+            if size > MAX_TURN_BYTES:
+                break  # the rest has its turn next
         if not operations:
             return
         seal = "" if core.state is None else hashlib.sha256(core.state).hexdigest()

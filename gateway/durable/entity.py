@@ -18,7 +18,7 @@ import msgspec
 
 from gateway.clock import from_us, to_us
 from gateway.durable import history as h
-from gateway.durable.codec import NULL, Json, Raw, pack, unpack
+from gateway.durable.codec import MAX_TURN_BYTES, NULL, Json, Raw, pack, unpack
 from gateway.durable.errors import FailureDetails, LimitExceededError, describe, traceback_of
 from gateway.durable.identity import EntityId, check_instance_id, check_name, check_text, entity_text, name_of
 
@@ -64,6 +64,7 @@ class DurableEntityContext:
 
     __slots__ = (
         "_actions",
+        "_bytes",
         "_deferred",
         "_entity",
         "_id",
@@ -84,6 +85,7 @@ class DurableEntityContext:
         self._result: Json = None
         self._deferred = False
         self._actions: list[h.EntityAction] = []
+        self._bytes = 0
         self._next_task = entity.next_task
         self._waiting: dict[str, tuple[str, int]] | None = None
 
@@ -227,6 +229,9 @@ class DurableEntityContext:
     def _act(self, action: h.EntityAction) -> None:
         if len(self._actions) >= MAX_ACTIONS_PER_OPERATION:
             raise LimitExceededError(f"an operation may take {MAX_ACTIONS_PER_OPERATION} actions")
+        self._bytes += h.payload_bytes(action)
+        if self._bytes > MAX_TURN_BYTES:
+            raise LimitExceededError(f"an operation may hand over {MAX_TURN_BYTES} bytes")
         self._actions.append(action)
 
 

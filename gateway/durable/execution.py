@@ -17,7 +17,7 @@ from typing import assert_never
 
 from gateway.clock import to_us
 from gateway.durable import history as h
-from gateway.durable.codec import Json, Raw, pack, unpack
+from gateway.durable.codec import MAX_TURN_BYTES, Json, Raw, pack, unpack
 from gateway.durable.context import DurableOrchestrationContext
 from gateway.durable.errors import (
     DurableError,
@@ -61,6 +61,7 @@ class Execution:
         self.started = h.ExecutionStarted(name="")
         self.next_task = 1
         self.actions_total = 0
+        self._turn_bytes = 0
         self.history: list[tuple[int, h.Event]] = []
         self.restarts = 0
         self.uuid_counter = 0
@@ -84,6 +85,7 @@ class Execution:
         """Open a turn; its time never lies before that of the turn before."""
         self.now_us = max(now_us, self.now_us)
         self.custom_status_set = False
+        self._turn_bytes = 0
 
     def end_turn(self) -> list[h.Action]:
         """Close the turn: its decisions, in the order in which the code made them."""
@@ -150,7 +152,14 @@ class Execution:
         return task_id
 
     def act(self, action: h.Action) -> None:
-        """Note a decision."""
+        """Note a decision.
+
+        Errors: LimitExceededError when this turn hands over too much.
+        """
+        size = h.payload_bytes(action)
+        if self._turn_bytes + size > MAX_TURN_BYTES:
+            raise LimitExceededError(f"one turn may hand over {MAX_TURN_BYTES} bytes; wait for something in between")
+        self._turn_bytes += size
         self.history.append((self.now_us, action))
         self._actions.append(action)
 
@@ -344,6 +353,14 @@ class Execution:
                 limit = f"continue_as_new {MAX_RESTARTS_WITHOUT_WAITING} times in a row without waiting for anything"
                 self._end_failed(LimitExceededError(f"{limit} (in {self.started.name})"))
                 return
+            left = sum(len(event.data) for event in self.leftover_events())
+            if left > MAX_TURN_BYTES:
+                limit = (
+                    f"continue_as_new with {left} bytes of events that nobody asked for; the limit is {MAX_TURN_BYTES}"
+                )
+                self._end_failed(LimitExceededError(f"{limit} (in {self.started.name})"))
+                return
+            self._turn_bytes = 0
             self.outcome = h.ContinueAsNew(self.continue_input)
         else:
             try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,12 +22,14 @@ from gateway.durable import (
     DurableOrchestrationStatus,
     Engine,
     EntityId,
+    EntityLockError,
     EntityOperationError,
     LimitExceededError,
     NotFoundError,
     NotSerializableError,
     RetryOptions,
     TaskFailedError,
+    overrun,
 )
 from gateway.durable.codec import MAX_CUSTOM_STATUS_BYTES, MAX_NESTING, MAX_PAYLOAD_BYTES
 from gateway.durable.execution import MAX_ACTIONS
@@ -768,6 +771,60 @@ async def test_too_many_actions(bad):
     await bad.fails(code, "LimitExceededError", f"{MAX_ACTIONS} actions", "continue_as_new")
 
 
+async def test_one_turn_may_hand_over_so_much_and_go_on_after_a_wait(bad, monkeypatch):
+    monkeypatch.setattr("gateway.durable.execution.MAX_TURN_BYTES", 3_000)
+    value = "x" * 900
+
+    def code(context: Any) -> Any:
+        for _ in range(2):
+            tasks = [context.call_activity("echo", value) for _ in range(2)]
+            context.signal_entity(BOX, "get", value)
+            for call in (
+                lambda: context.call_activity("echo", value),
+                lambda: context.send_event("bystander", "other", value),
+                lambda: context.call_sub_orchestrator("bystander", value),
+                lambda: context.call_entity(BOX, "get", value),
+            ):
+                with pytest.raises(LimitExceededError, match="one turn may hand over 3000 bytes"):
+                    call()
+            yield context.task_all(tasks)
+        return "well"
+
+    assert (await bad.run(code)).output == "well"
+
+
+async def test_one_operation_may_hand_over_so_much(bad, monkeypatch):
+    monkeypatch.setattr(sys.modules["gateway.durable.entity"], "MAX_TURN_BYTES", 3_000)
+    ENTITY_CALLS["many signals"] = lambda c: [c.signal_entity(BOX, "get", "x" * 900) for _ in range(4)]
+    with pytest.raises(EntityOperationError, match="an operation may hand over 3000 bytes"):
+        await bad.client.call_entity(BOX, "call", "many signals")
+    ENTITY_CALLS.pop("many signals")
+    assert await bad.client.call_entity(BOX, "get") is None
+
+
+async def test_a_turn_of_an_entity_is_journaled_in_pieces_that_fit(bad, monkeypatch):
+    monkeypatch.setattr("gateway.durable.entities.MAX_TURN_BYTES", 3_000)
+    await asyncio.gather(*(bad.client.call_entity(BOX, "keep", "x" * 900) for _ in range(20)))
+    assert max(len(record.payload) for record in bad.site.store.records) < 5_000
+
+
+async def test_events_that_nobody_asked_for_can_be_left_to_the_next_execution_within_limits(bad, monkeypatch):
+    monkeypatch.setattr("gateway.durable.execution.MAX_TURN_BYTES", 3_000)
+
+    def code(context: Any) -> Any:
+        yield context.wait_for_external_event("go")
+        context.continue_as_new(None)
+
+    bad.site.registry.orchestrator(code, "leaves")
+    await bad.client.start_new("leaves", "l")
+    for _ in range(4):
+        await bad.client.raise_event("l", "other", "x" * 900)
+    await bad.client.raise_event("l", "go")
+    status = await bad.client.wait_for_completion("l", 5)
+    assert status.failure is not None
+    assert "3608 bytes of events that nobody asked for; the limit is 3000" in status.failure.message
+
+
 async def test_too_many_steps_without_waiting(bad):
     def code(context: Any) -> Any:
         done = context.task_all([])
@@ -852,6 +909,154 @@ async def test_code_that_calls_itself_without_end(bad):
         return endless(context)
 
     await bad.fails(endless, "RecursionError", "recursion")
+
+
+@pytest.mark.parametrize("catching", [False, True])
+async def test_code_that_never_waits_is_ended_and_the_engine_goes_on(bad, monkeypatch, catching):
+    monkeypatch.setattr(overrun.watch, "limit_s", 0.1)
+    monkeypatch.setattr(overrun.watch, "look_s", 0.02)
+
+    def never(context: Any) -> Any:
+        while True:
+            try:
+                context.is_replaying  # noqa: B018 - it only keeps busy
+            except BaseException:
+                if not catching:
+                    raise
+        yield
+
+    await bad.fails(never, "LimitExceededError", "0.1 s", "test_bad_input.py")
+
+
+# Custom objects
+
+
+class Fragile:
+    """Its JSON form can be written or read, or not."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    @staticmethod
+    def to_json(fragile: Fragile) -> Any:
+        if fragile.how == "writes badly":
+            raise RAISED["mute"]
+        return Odd() if fragile.how == "writes odd things" else fragile.how
+
+    @staticmethod
+    def from_json(data: Any) -> Fragile:
+        if data != "well":
+            raise RAISED["no Exception" if data == "reads worse" else "mute"]
+        return Fragile(data)
+
+
+@pytest.mark.parametrize("how", ["writes badly", "writes odd things"])
+async def test_objects_that_cannot_be_written(bad, how):
+    def gives(context: Any) -> Any:
+        return Fragile(how)
+
+    def hands_over(context: Any) -> Any:
+        yield context.call_activity("echo", Fragile(how))
+
+    await bad.fails(gives, "NotSerializableError", "the output of code")
+    await bad.fails(hands_over, "NotSerializableError", "the input of activity echo")
+    with pytest.raises(NotSerializableError, match="the data of event go"):
+        await bad.client.raise_event("bystander", "go", Fragile(how))
+    with pytest.raises(NotSerializableError, match="the input of keep on @box@b"):
+        await bad.client.call_entity(BOX, "keep", Fragile(how))
+
+
+@pytest.mark.parametrize("how", ["reads badly", "reads worse"])
+async def test_objects_that_cannot_be_read(bad, how):
+    def reads_input(context: Any) -> Any:
+        return context.get_input()
+
+    def reads_event(context: Any) -> Any:
+        return (yield context.wait_for_external_event("thing"))
+
+    def reads_result(context: Any) -> Any:
+        return (yield context.call_entity(BOX, "get"))
+
+    with pytest.raises(EntityOperationError, match=r"Fragile\.from_json raised"):
+        await bad.client.call_entity(BOX, "keep", Fragile(how))
+    await bad.fails(reads_input, "NotSerializableError", "Fragile.from_json raised", value=Fragile(how))
+    bad.site.registry.orchestrator(reads_event)
+    await bad.client.start_new("reads_event", "e")
+    await bad.client.raise_event("e", "thing", Fragile(how))
+    failed = await bad.client.wait_for_completion("e", 5)
+    assert failed.failure is not None
+    assert "Fragile.from_json raised" in failed.failure.message
+    assert (await bad.run(reads_result)).output is None
+
+
+# Critical sections
+
+OTHER = EntityId("box", "other")
+
+
+async def test_rules_of_a_critical_section(bad):
+    def code(context: Any) -> Any:
+        told = []
+        with (yield context.lock_entities([BOX])):
+            for wrong in (
+                lambda: context.lock_entities([OTHER]),
+                lambda: context.call_sub_orchestrator("bystander"),
+                lambda: context.call_entity(OTHER, "get"),
+                lambda: context.signal_entity(BOX, "get"),
+            ):
+                with pytest.raises(EntityLockError) as caught:
+                    wrong()
+                told.append(str(caught.value))
+            yield context.call_entity(BOX, "keep", 1)
+        return told
+
+    nested, child, other, signal = (await bad.run(code)).output
+    assert "nested" in nested
+    assert "the sub-orchestration bystander is not allowed in the critical section of @box@b" in child
+    assert "to call @box@other is not allowed in the critical section of @box@b" in other
+    assert "to signal @box@b is not allowed" in signal
+    assert await bad.client.call_entity(BOX, "get") == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        (lambda c: c.lock_entities([]), "ValueError"),
+        (lambda c: c.lock_entities(["box"]), "ValueError"),
+        (lambda c: c.lock_entities([None]), "TypeError"),
+        (lambda c: c.lock_entities(5), "TypeError"),
+        (lambda c: c.lock_entities([EntityId("nope", "k")]), "TaskFailedError"),
+        (lambda c: c.lock_entities([BOX, EntityId("nope", "k")]), "TaskFailedError"),
+    ],
+)
+async def test_what_cannot_be_locked(bad, wrong, kind):
+    def code(context: Any) -> Any:
+        with (yield wrong(context)):
+            return "never"
+
+    await bad.fails(code, kind)
+    assert await asyncio.wait_for(bad.client.call_entity(BOX, "get"), 2) is None
+
+
+async def test_operations_of_others_on_a_locked_entity_wait_and_a_broken_section_frees_it(bad):
+    def holds(context: Any) -> Any:
+        with (yield context.lock_entities([BOX])):
+            yield context.call_entity(BOX, "keep", "mine")
+            yield context.wait_for_external_event("done")
+            raise RuntimeError("within")
+
+    bad.site.registry.orchestrator(holds)
+    await bad.client.start_new("holds", "h")
+    others = [asyncio.ensure_future(bad.client.call_entity(BOX, "keep", number)) for number in range(3)]
+    await asyncio.sleep(0)
+    await bad.client.signal_entity(BOX, "keep", "signalled")
+    await asyncio.sleep(0.02)
+    assert not any(other.done() for other in others)
+    assert (await bad.client.read_entity_state(BOX)).entity_state == "mine"
+    await bad.client.raise_event("h", "done")
+    assert (await bad.client.wait_for_completion("h", 5)).runtime_status == "Failed"
+    await asyncio.wait_for(asyncio.gather(*others), 5)
+    assert await bad.client.call_entity(BOX, "get") == "signalled"
 
 
 # Class-based entities
