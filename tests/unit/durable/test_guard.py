@@ -409,8 +409,8 @@ def test_a_step_that_is_just_over_its_time_ends_alone(monkeypatch):
 
 
 async def test_all_others_go_on_while_one_is_stopped(site, monkeypatch):
-    monkeypatch.setattr(overrun.watch, "limit_s", 0.1)
-    monkeypatch.setattr(overrun.watch, "look_s", 0.02)
+    monkeypatch.setattr(overrun.watch, "limit_s", 0.4)
+    monkeypatch.setattr(overrun.watch, "look_s", 0.05)
 
     def good(context):
         return (yield context.wait_for_external_event("go"))
@@ -421,10 +421,10 @@ async def test_all_others_go_on_while_one_is_stopped(site, monkeypatch):
     client = DurableOrchestrationClient(engine)
     await client.start_new("good", "g")
     await client.start_new("for_ever", "f")
-    status = await client.wait_for_completion("f", 5)
+    status = await client.wait_for_completion("f", 20)
     assert status.failure.kind == "LimitExceededError"
     await client.raise_event("g", "go", 7)
-    assert (await client.wait_for_completion("g", 5)).output == 7
+    assert (await client.wait_for_completion("g", 20)).output == 7
 
 
 def test_the_watch_sleeps_while_no_step_runs(short_limit):
