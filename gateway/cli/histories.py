@@ -177,7 +177,10 @@ def _from_daemon(options: argparse.Namespace, ask: Ask) -> Iterator[Found]:
         except ControlError as error:
             if options.all and error.code is Code.NOT_FOUND:
                 continue  # purged since it was listed
-            raise
+            if error.code is not Code.TOO_LARGE:
+                raise
+            yield Unreadable(instance, "", "", f"{error.message}; read it with --journal FILE")
+            continue
         try:
             yield _from_answer(told)
         except msgspec.MsgspecError as error:

@@ -380,6 +380,9 @@ class TestWhatAPersonReads:
         daemon.answers["instances.export"] = {"name": 3}
         assert main(["instances", "export", "a"]) == 1
         assert "not understood" in capsys.readouterr().err
+        daemon.answers["instances.export"] = ControlError(Code.TOO_LARGE, "the result has 17 MiB")
+        assert main(["instances", "export", "a"]) == 1
+        assert "a was left out: the result has 17 MiB; read it with --journal FILE" in capsys.readouterr().err
         daemon.answers["instances.export"] = ControlError(Code.NOT_FOUND, "there is no orchestration 'a'")
         assert main(["instances", "export", "a"]) == 3
 
