@@ -30,7 +30,6 @@ from tests.conformance.durabletask_programs import (
 RUN_LIMIT_S = 40.0
 SETTLE_LIMIT_S = 6.0
 AT_ONCE = 12
-FIRST_LOOK_S = 0.005
 LAST_LOOK_S = 0.3
 SUSPENDED_S = 0.02
 MOST_STUCK = 3
@@ -48,7 +47,9 @@ class Seen:
 
 
 class Host(Protocol):
-    """An engine with its client."""
+    """An engine with its client. first_look_s: how long a turn takes there until it can be seen, more or less."""
+
+    first_look_s: float
 
     async def start(self, instance: str, given: Json, version: str) -> None: ...
     async def status(self, instance: str) -> Seen | None: ...
@@ -138,7 +139,7 @@ class Player:
             for number, ref in enumerate(self.run.rivals):
                 rival = given | {"ref": ref, "lane": f"rival{number}"}
                 starts.create_task(self.host.start(f"{self.name}-rival{number}", rival, ""))
-        nap_s = FIRST_LOOK_S
+        nap_s = self.host.first_look_s
         rewinds = self.run.rewinds
         while True:
             seen = await self._look(root)
@@ -157,7 +158,7 @@ class Player:
                 continue
             # It rings when the code gets there, which is shortly before anybody can see it.
             rang = await self.bell.wait(self.name, nap_s)
-            nap_s = FIRST_LOOK_S if rang else min(2 * nap_s, LAST_LOOK_S)
+            nap_s = self.host.first_look_s if rang else min(2 * nap_s, LAST_LOOK_S)
         for instance in self.instances():
             await self._finish(instance)
 

@@ -5,7 +5,6 @@ What both engines must agree on is what this returns, what the activities noted,
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections import defaultdict
@@ -50,8 +49,8 @@ Steps = Generator[Task, Any, Any]
 class Dialect(Protocol):
     """What the interpreter asks of an orchestration's context."""
 
-    failed: type[Exception]
-
+    @property
+    def failed(self) -> type[Exception]: ...
     def activity(self, given: Json, attempts: int) -> Task: ...
     def timer(self, ms: int) -> Task: ...
     def event(self, name: str) -> Task: ...
@@ -358,8 +357,6 @@ class _Walk:
             match step.forbidden:
                 case "nested":
                     api.lock([self.entity("counter:more")])
-                case "child":
-                    api.child(self.given | {"ref": 0, "lane": "forbidden"}, None, 0, "")
                 case "other":
                     api.ask(self.entity("counter:more"), "write", 1000)
                 case "signal":
@@ -367,72 +364,3 @@ class _Walk:
         except Exception as error:  # noqa: BLE001 - that it is refused is the outcome; the words are each engine's own
             refused = error
         return "let through" if refused is None else "refused"
-
-
-# Entities, as functions of (state, order); the dialects wrap them
-
-
-class EntityApi(Protocol):
-    """What the box asks of an entity's context."""
-
-    def get(self) -> Json: ...
-    def set(self, state: Json) -> None: ...
-    def tell(self, entity: str, operation: str, argument: Json) -> None: ...
-    def start(self, given: Json, instance: str) -> None: ...
-
-
-def box(api: EntityApi, operation: str, order: Json) -> Json:
-    """Sums up, and keeps what each sender gave in the order in which it came. Answers with the sender's own part."""
-    state = api.get() or {"sum": 0, "by": {}}
-    mine = [*state["by"].get(order["from"], []), [operation, order["value"]]]
-    amount = order["value"] if isinstance(order["value"], int) else 1
-    state = {"sum": state["sum"] + amount, "by": state["by"] | {order["from"]: mine}}
-    match operation:
-        case "drop":
-            api.set(None)
-            return "dropped"
-        case "forward":
-            api.tell(order["to"], "add", {"from": order["as"], "value": order["value"]})
-        case "start":
-            api.start(order["start"], order["id"])
-        case "fail":
-            api.set(state | {"sum": -1})
-            api.tell(order["to"], "add", {"from": "ghost", "value": 1000})
-            api.start(order["start"], order["id"])
-            raise FAULTS["ValueError"](fault_text("ValueError", order["value"]))
-    api.set(state)
-    return mine
-
-
-def counter(api: EntityApi, operation: str, value: Json) -> Json:
-    """What sections count up: read and write apart, so that only a lock keeps it right."""
-    if operation == "write":
-        api.set(value)
-    return api.get() or 0
-
-
-class Tally:
-    """What the class-based entity holds and does, whatever the dialect calls its state."""
-
-    def __init__(self, state: Json = None) -> None:
-        self.total: int = 0
-        self.counts: dict[str, int] = {}
-        self.__dict__.update(state or {})
-
-    def add(self, order: Json) -> Json:
-        """Add; answers how often this sender has."""
-        self.total += order["value"]
-        self.counts[order["from"]] = self.counts.get(order["from"], 0) + 1
-        return self.counts[order["from"]]
-
-    def fail(self, order: Json) -> Json:
-        """Change everything, then raise."""
-        self.total = -1
-        self.counts = {}
-        raise FAULTS["RuntimeError"](fault_text("RuntimeError", order["value"]))
-
-
-def fault_in(text: str) -> str:
-    """The fault that a message speaks of."""
-    found = re.search(r"fault-\w+-\d+", text)
-    return found.group() if found else text

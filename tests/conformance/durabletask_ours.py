@@ -17,7 +17,8 @@ from gateway.durable.registry import Registry
 from gateway.durable.retry import RetryOptions
 from gateway.durable.testing.store import MemoryStore
 from tests.conformance.durabletask_driver import Seen
-from tests.conformance.durabletask_interpreter import Stage, Tally, box, counter, fault_in
+from tests.conformance.durabletask_entities import Tally, box, counter, fault_in
+from tests.conformance.durabletask_interpreter import Stage
 from tests.conformance.durabletask_programs import Json
 
 Task = Any
@@ -136,6 +137,8 @@ class _OurTally(Tally):
 
 class OurHost:
     """Starts, asks and tells programs on this engine."""
+
+    first_look_s = 0.005
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

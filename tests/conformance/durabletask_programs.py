@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 Json: TypeAlias = Any
 
@@ -187,11 +187,11 @@ class Tell:
 class Pause:
     """Wait for external events, while the outside does what the script says.
 
-    all, any: at once; sequence: one after the other.
+    how: all, any: at once; sequence: one after the other.
     """
 
     mark: int
-    how: Literal["sequence", "all", "any"]
+    how: str
     names: tuple[str, ...]
     script: tuple[Deed, ...]
 
@@ -210,16 +210,16 @@ class Patience:
 class Section:
     """Lock counters, count each one up by reading, working and writing, unlock.
 
-    broken: raise before or after the writing. forbidden: try something that a critical section must refuse. pause: wait
-    inside.
+    broken: raise before or after the writing. forbidden: try something that a critical section must refuse (nested: another
+    lock; other: a call of an entity that is not locked; signal: one to an entity that is). pause: wait inside.
     """
 
     number: int
     keys: tuple[str, ...]
     work_ms: int = 0
-    broken: Literal["", "before", "after"] = ""
+    broken: str = ""
     caught: bool = True
-    forbidden: Literal["", "nested", "child", "other", "signal"] = ""
+    forbidden: str = ""
     pause: Pause | None = None
 
 
@@ -256,14 +256,14 @@ Step: TypeAlias = "Do | Start | Join | Tell | Pause | Patience | Section | Send 
 
 @dataclass(frozen=True)
 class Round:
-    """One execution: its steps and how it ends.
+    """One execution: its steps and how it ends: return, raise, again.
 
     again: continue_as_new, with or without the events that nobody took; left: how many those are; locked: counters of the
     critical section that this happens in.
     """
 
     steps: tuple[Step, ...]
-    end: Literal["return", "raise", "again"] = "return"
+    end: str = "return"
     keep_events: bool = True
     number: int = 0
     left: int = 0

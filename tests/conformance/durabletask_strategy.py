@@ -328,7 +328,8 @@ class Author:
                 slot = self.number()
                 self.slots.append(slot)
                 # No retry here: durabletask repeats an action that it decides on in the turn in which it is suspended.
-                return [Start(slot, self.one_of([self.act(False, False), Nap(20), All((self.ask(False), Nap(10)))]))]
+                trees: list[Tree] = [self.act(False, False), Nap(20), All((self.ask(False), Nap(10)))]
+                return [Start(slot, self.one_of(trees))]
             case "send":
                 return self.conversation()
             case "say":
@@ -378,7 +379,7 @@ class Author:
                 steps.append(self.last_pause(script))
             end = "return"
         locked = tuple(self.some(COUNTERS)) if end == "again" and self.chance(25) else ()
-        return Round(tuple(steps), end, keep, self.number(), left, locked)  # type: ignore[arg-type]
+        return Round(tuple(steps), end, keep, self.number(), left, locked)
 
     def run(self) -> Run:
         if self.chance(12):
@@ -413,9 +414,8 @@ class Author:
             steps = self.shuffled([self.failing(depth - 1), *(self.sound() for _ in range(self.upto(2)))])
             tree = Child(self.add(Program((self.last_round(steps, False),))))
         if self.chance(50):
-            tree = All(
-                tuple(self.shuffled([tree, self.act(False, False), self.one_of([Nap(5), self.act(False, False)])]))
-            )
+            beside: list[Tree] = [self.act(False, False), Nap(5), self.act(False, False)]
+            tree = All(tuple(self.shuffled([tree, *beside[: self.upto(3, 1)]])))
         return Do(tree, False)
 
     def sound(self) -> Step:

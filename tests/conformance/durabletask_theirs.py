@@ -20,7 +20,8 @@ from durabletask.internal import orchestrator_service_pb2_grpc as stubs
 from durabletask.testing.in_memory_backend import InMemoryOrchestrationBackend
 
 from tests.conformance.durabletask_driver import Seen
-from tests.conformance.durabletask_interpreter import Stage, Tally, box, counter, fault_in
+from tests.conformance.durabletask_entities import Tally, box, counter, fault_in
+from tests.conformance.durabletask_interpreter import Stage
 from tests.conformance.durabletask_programs import Json
 
 Task = Any
@@ -179,6 +180,8 @@ class TheirTally(entities.DurableEntity):
 
 class TheirHost:
     """Starts, asks and tells programs on durabletask."""
+
+    first_look_s = 0.03
 
     def __init__(self, hub: client.TaskHubGrpcClient) -> None:
         self.hub = hub
