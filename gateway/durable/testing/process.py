@@ -10,6 +10,7 @@ What must stay true: ``rest`` returns when nothing moves any more, or fails; it 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ from gateway.durable.errors import EngineStoppedError
 from gateway.durable.testing.clock import VirtualClock
 from gateway.durable.testing.errors import Stalled
 from gateway.durable.testing.store import MemoryStore
-from gateway.durable.testing.stubs import BenchRegistry
+from gateway.durable.testing.stubs import BenchRegistry, Key
 
 T = TypeVar("T")
 
@@ -64,10 +65,26 @@ class Process:
 
     async def begin(self) -> None:
         """Recover and run. Activities whose results are missing are repeated."""
+        begun = Counter((call.operation_id, call.attempt) for call in self.registry.calls if not call.again)
         pending = [decode_pending(row.payload) for row in self.store.pending_activities.values()]
-        self.registry.repeat((activity.operation_id, activity.attempt) for activity in pending)
+        keys = [(activity.operation_id, activity.attempt) for activity in pending]
+        ended = self._results_on_disk()
+        # A step that was rewound and had not begun anew is no repetition: its earlier result is on disk.
+        self.registry.repeat(key for key in keys if begun[key] > ended[key])
         await self.engine.recover()
         self.engine.start()
+
+    def _results_on_disk(self) -> Counter[Key]:
+        """How often the journal tells a result of each call of an orchestration."""
+        keys: dict[tuple[str, int], Key] = {}
+        ended: Counter[Key] = Counter()
+        for row in self.store.records:
+            for event in h.decode_turn(row.payload).events if row.kind == h.TURN else ():
+                if isinstance(event, h.TaskScheduled):
+                    keys[row.instance, event.id] = event.operation_id, event.attempt
+                elif isinstance(event, h.TaskCompleted | h.TaskFailed) and (row.instance, event.id) in keys:
+                    ended[keys[row.instance, event.id]] += 1
+        return ended
 
     async def kill(self) -> None:
         """The power fails: nothing more reaches the disk, nobody is answered, what runs is cut off."""

@@ -276,3 +276,20 @@ async def test_a_caller_that_an_entity_lets_wait_asks_again_after_a_crash():
 
     survived = await survives_every_crash(story)
     assert survived.outcome == "open"
+
+
+def closes(context):
+    yield context.call_activity("SendReconnectCommand", "7B")
+    return "closed"
+
+
+async def test_a_rewound_step_is_asked_anew_also_when_the_power_fails_before_it_begins():
+    async def story(bench):
+        asked = bench.stub("SendReconnectCommand", fails=1)
+        run = await bench.start(closes)
+        assert (await bench.finish(run)).runtime_status is df.OrchestrationRuntimeStatus.Failed
+        await bench.tell(lambda client: client.rewind(run, "the link is back"))
+        return await bench.output(run), len(asked.inputs)
+
+    survived = await survives_every_crash(story)
+    assert survived.outcome == ("closed", 2)
