@@ -24,6 +24,8 @@ pytest.importorskip("grpc", reason=WHY_NOT)
 from gateway.durable import entities as entities_module
 from gateway.durable import rewound
 from gateway.durable.codec import pack
+from gateway.durable.context import DurableOrchestrationContext
+from gateway.durable.decisions import Decisions
 from gateway.durable.entity import DurableEntityContext, EntityCore, OperationRequest
 from gateway.durable.execution import Execution
 from gateway.durable.external import ExternalEvents
@@ -139,13 +141,11 @@ def a_lock_keeps_nobody_out(mutate: pytest.MonkeyPatch) -> None:
 
 
 def a_terminated_owner_keeps_its_locks(mutate: pytest.MonkeyPatch) -> None:
-    def unlock(
-        self: Orchestrations, instance: Orchestration, before: Callable[..., None] = Orchestrations._unlock
-    ) -> None:
+    def unlock(self: Decisions, instance: Orchestration, before: Callable[..., None] = Decisions.unlock) -> None:
         if instance.status is not OrchestrationRuntimeStatus.Terminated:
             before(self, instance)
 
-    mutate.setattr(Orchestrations, "_unlock", unlock)
+    mutate.setattr(Decisions, "unlock", unlock)
 
 
 def a_section_allows_everything(mutate: pytest.MonkeyPatch) -> None:
@@ -210,7 +210,7 @@ def signals_between_entities_are_lost(mutate: pytest.MonkeyPatch) -> None:
 
 
 def sent_events_are_lost(mutate: pytest.MonkeyPatch) -> None:
-    mutate.setattr(Orchestrations, "_send_event", lambda *_: None)
+    mutate.setattr(DurableOrchestrationContext, "send_event", lambda *_: None)
 
 
 def a_rewind_repeats_everything(mutate: pytest.MonkeyPatch) -> None:
