@@ -28,7 +28,7 @@ GROUP = 12
 class Limits:
     """For what is to be found: how long a run may take, and what it has left behind may change."""
 
-    run_s: float = 2.0
+    run_s: float = 2.5
     settle_s: float = 1.0
 
 

@@ -246,3 +246,10 @@ def test_a_broken_engine_is_found(
     mutant(monkeypatch)
     found, _ = asyncio.run(first_difference(chosen, compared.theirs, Limits()))
     assert found, f"not found in {len(chosen)} programs {HOW}"
+
+
+@pytest.mark.skipif(RUNS < TOO_FEW_FOR_SHARES, reason=f"{RUNS} programs are too few to find every defect")
+def test_a_whole_engine_is_not_found(compared: Comparison):
+    """Else the limits for broken ones would be too tight for this machine, and would find anything."""
+    found, _ = asyncio.run(first_difference(compared.runs[:MUTANT_RUNS], compared.theirs, Limits()))
+    assert not found, HOW
