@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gateway.clock import from_us
-from gateway.durable import EntityId, LimitExceededError, OrchestrationRuntimeStatus, underway
+from gateway.durable import EntityId, LimitExceededError, OrchestrationRuntimeStatus, entity, orchestrator, underway
+from gateway.durable.testing import Workbench
 
 LAMP = EntityId("lamp", "1")
 
@@ -36,19 +37,19 @@ def plans(context: Any):
     return "planned"
 
 
-async def test_signals_come_at_their_times_also_after_a_restart(site, wait_until):
-    site.registry.entity(lamp)
-    site.registry.orchestrator(plans)
-    engine = await site.start()
-    await engine.client.wait_for_completion(await engine.client.start_new("plans"), 5)
-    assert await engine.client.call_entity(LAMP, "get") == ["past", "now"]
-    assert len(engine.timers) == 2
-    await site.kill(engine)
-    engine = await site.start()
-    assert len(engine.timers) == 2
-    await wait_until(lambda: len(engine.timers) == 0)
-    assert await engine.client.call_entity(LAMP, "get") == ["past", "now", "soon", "late"]
-    assert site.store.pending_timers == {}
+async def test_signals_come_at_their_times_also_after_a_restart():
+    async with Workbench() as bench:
+        bench.add(entity(lamp), orchestrator(plans))
+        assert await bench.output(await bench.start("plans")) == "planned"
+        assert await bench.call_entity(LAMP, "get") == ["past", "now"]
+        assert len(bench.engine.timers) == 2
+        await bench.crash()
+        assert len(bench.engine.timers) == 2
+        await bench.advance(timedelta(seconds=10))
+        assert await bench.call_entity(LAMP, "get") == ["past", "now", "soon"]
+        await bench.advance(timedelta(seconds=20))
+        assert await bench.call_entity(LAMP, "get") == ["past", "now", "soon", "late"]
+        assert bench.store.pending_timers == {}
 
 
 async def test_an_entity_signals_itself_later(site, wait_until):
@@ -97,7 +98,7 @@ async def test_waiting_signals_have_a_limit(site, monkeypatch):
 async def test_a_signal_for_an_entity_that_is_gone_stays_until_it_is_back(site, wait_until):
     site.registry.entity(lamp)
     engine = await site.start()
-    at = from_us(engine.now_us()) + timedelta(seconds=20)
+    at = from_us(engine.now_us()) + timedelta(seconds=300)
     await engine.client.signal_entity(LAMP, "late", signal_time=at)
     await site.kill(engine)
     entities, site.registry._entities = site.registry._entities, {}

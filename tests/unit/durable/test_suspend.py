@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.durable import GoneError, LimitExceededError, OrchestrationRuntimeStatus, mailbox
-from gateway.durable.testing import MemoryStore
+from gateway.clock import from_us
+from gateway.durable import GoneError, LimitExceededError, OrchestrationRuntimeStatus, mailbox, orchestrator
+from gateway.durable.testing import MemoryStore, Workbench
 
 Status = OrchestrationRuntimeStatus
 
@@ -56,20 +57,17 @@ async def test_events_wait_in_order_until_it_is_resumed(site):
     ]
 
 
-async def test_a_timer_that_came_due_meanwhile_fires_at_resume(site, wait_until):
-    site.registry.orchestrator(sleeper)
-    engine = await site.start()
-    client = engine.client
-    await client.start_new("sleeper", "s")
-    await client.suspend("s", "wait")
-    await suspended(client, "s")
-    await wait_until(lambda: len(engine.timers) == 0)
-    before = engine.now_us()
-    assert (await client.get_status("s")).runtime_status is Status.Suspended
-    await client.resume("s", "go")
-    status = await client.wait_for_completion("s", 5)
-    assert status.runtime_status is Status.Completed
-    assert status.last_updated_time.timestamp() * 1e6 >= before
+async def test_a_timer_that_came_due_meanwhile_fires_at_resume():
+    async with Workbench() as bench:
+        bench.add(orchestrator(sleeper))
+        instance = await bench.start("sleeper")
+        began = bench.clock.now_us()
+        await bench.tell(lambda client: client.suspend(instance, "wait"))
+        await bench.advance(timedelta(minutes=1))
+        assert len(bench.engine.timers) == 0
+        assert (await bench.status(instance)).runtime_status is Status.Suspended
+        await bench.tell(lambda client: client.resume(instance, "go"))
+        assert await bench.output(instance) == from_us(began + 60_000_000).isoformat()
 
 
 async def test_suspended_over_a_crash_at_every_commit(site):
