@@ -38,8 +38,7 @@ def plans(context: Any):
 
 
 async def test_signals_come_at_their_times_also_after_a_restart():
-    async with Workbench() as bench:
-        bench.add(entity(lamp), orchestrator(plans))
+    async with Workbench(entity(lamp), orchestrator(plans)) as bench:
         assert await bench.output(await bench.start("plans")) == "planned"
         assert await bench.call_entity(LAMP, "get") == ["past", "now"]
         assert len(bench.engine.timers) == 2
