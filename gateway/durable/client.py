@@ -70,8 +70,15 @@ class DurableOrchestrationClient(Administration):
         return instance
 
     async def _begin_named(self, instance: str, started: h.ExecutionStarted) -> None:
-        """Start under an id that may have been used before: task ids go on where they ended, so that no late result of the
-        one before is taken for one of this."""
+        """Start under an id that may have been used before."""
+        try:
+            await self._begin_if_free(instance, started)
+        except AlreadyExistsError:
+            await self._engine.on_disk()  # nobody is told of one that a crash may take back
+            raise
+
+    async def _begin_if_free(self, instance: str, started: h.ExecutionStarted) -> None:
+        """Task ids go on where those of the one before ended, so that no late result of it is taken for one of this."""
         ledger = self._engine.ledger
         if instance in ledger.starting:
             raise AlreadyExistsError(f"an orchestration {instance!r} is being started already")
@@ -81,9 +88,6 @@ class DurableOrchestrationClient(Administration):
             if earlier is not None and earlier.kind == ORCHESTRATION:
                 started = msgspec.structs.replace(started, first_task=decode_state(earlier.state).next_task)
             ledger.begin(instance, started, Lane.OPERATOR, known=True)
-        except AlreadyExistsError:
-            await self._engine.on_disk()  # nobody is told of one that a crash may take back
-            raise
         finally:
             ledger.starting.discard(instance)
 

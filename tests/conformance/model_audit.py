@@ -34,6 +34,7 @@ INCOMING = ANSWERS | {
     "ExecutionSuspended",
     "ExecutionResumed",
     "ExecutionTerminated",
+    "ExecutionRewound",
 }
 
 
@@ -43,7 +44,7 @@ class Facts:
 
     events: (instance, sender, number) → what became of it. tokens: of signals and calls, in the order in which each sender
     sent them. starts: instances. executed: each run of an activity, as (operation id, attempt, name); ahead: those
-    whose cause was not on disk.
+    whose cause was not on disk. purged: instances that may be gone.
     """
 
     events: dict[tuple[str, str, int], str] = field(default_factory=dict)
@@ -51,6 +52,7 @@ class Facts:
     starts: dict[str, str] = field(default_factory=dict)
     executed: Counter[tuple[str, int, str]] = field(default_factory=Counter)
     ahead: list[tuple[str, int]] = field(default_factory=list)
+    purged: set[str] = field(default_factory=set)
 
 
 class Audit:
@@ -93,10 +95,8 @@ class Audit:
         self._check_messages_to_entities()
         self._check_activities()
         for instance, what in self.facts.starts.items():
-            if what == "promised":
+            if what == "promised" and instance not in self.facts.purged:
                 assert instance in self.store.rows or self._has_start(instance), f"{instance} is forgotten"
-            elif what == "refused":
-                assert instance not in self.store.rows, f"{instance} runs, though it was refused"
 
     # Orchestrations
 
@@ -110,7 +110,7 @@ class Audit:
                 self.events[instance].append(event["data"])
             elif event["type"].startswith("SubOrchestrationInstance"):
                 self.results[instance, event["id"]] = event
-        expected = reference.turn(time_us, incoming)
+        expected = reference.turn(seq, time_us, incoming)
         if reference.outcome is not None and reference.outcome["type"] == "ExecutionTerminated":
             expected = []
         where = f"{instance} at {seq}: {incoming}\n expected {expected}\n found {actions}"
@@ -134,6 +134,10 @@ class Audit:
             return
         reference = self.references[instance]
         outcome = reference.outcome
+        if any(message["type"] == "ExecutionRewound" for message in self.mail[instance]):
+            assert outcome["type"] == "ExecutionFailed"
+            assert row.status in ("Running", "Suspended")
+            return
         kind = "" if outcome is None else outcome["type"]
         status = {
             "": "Suspended" if reference.suspended else "Running",
@@ -177,7 +181,7 @@ class Audit:
             assert sum(ways) == 1, f"{where}: {ways}"
         assert timers <= set(reference.open), f"{instance}: timers {timers} that nobody waits for"
         late = {task for task in activities - set(reference.open) if task >= reference.first_task}
-        assert not late, f"{instance}: activities {late} that nobody waits for"
+        assert not late or reference.rewinds, f"{instance}: activities {late} that nobody waits for"
 
     def _is_asked(self, instance: str, task: int) -> bool:
         """The question (or the request for a lock) is under way, or the entity answers later."""
@@ -201,7 +205,7 @@ class Audit:
         """A parent hears what its child came to."""
         for (parent, task), event in self.results.items():
             child = self.store.rows.get(f"{parent}:{task:04x}")
-            if child is None:
+            if child is None or self._was_rewound(f"{parent}:{task:04x}"):
                 continue
             state = json.loads(child.state)
             if event["type"] == "SubOrchestrationInstanceCompleted":
@@ -214,6 +218,8 @@ class Audit:
         for instance in {key[0] for key in self.facts.events} | set(self.events):
             waiting = [m["data"] for m in self.mail[instance] if m["type"] == "EventRaised"]
             arrived = [tuple(data) for data in self.events[instance] + waiting]
+            if self._has_rewound:  # what cut turns had heard is heard again, and what they had sent is sent again
+                arrived = list(dict.fromkeys(arrived))
             assert len(arrived) == len(set(arrived)), f"{instance} heard an event twice: {arrived}"
             row = self.store.rows.get(instance)
             ended = row is None or row.status in TERMINAL or self._was_used_again(instance)
@@ -232,13 +238,21 @@ class Audit:
         for seq, sender, action in self.sent:
             to = action["instance"]
             row = self.store.rows.get(to)
-            runs = row is not None and row.status not in TERMINAL and not self._was_used_again(to)
+            runs = (
+                row is not None
+                and row.status not in TERMINAL
+                and not self._was_used_again(to)
+                and not self._was_rewound(to)
+            )
             if runs and self.begun.get(to, seq) < seq:
                 waiting = [m["data"] for m in self.mail[to] if m["type"] == "EventRaised"]
                 assert action["data"] in self.events[to] + waiting, f"{to} never heard {action} of {sender}"
 
     def _was_used_again(self, instance: str) -> bool:
         return instance in self.references and self.references[instance].lives > 1
+
+    def _was_rewound(self, instance: str) -> bool:
+        return instance in self.references and self.references[instance].rewinds > 0
 
     # Entities
 
@@ -275,7 +289,10 @@ class Audit:
                         total += given["n"]
                         assert operation["result"] == total
             assert snapshot.get("state") == ({"total": total, "seen": seen} if seen else None), entity
-            assert len(seen) == len(set(seen)), f"{entity} heard something twice: {seen}"
+            twice = [
+                token for token, count in Counter(seen).items() if count > self._times(token.removesuffix(" answered"))
+            ]
+            assert not twice, f"{entity} heard something twice: {twice}"
             assert snapshot.get("lock_owner") == holder
             if holder is not None:
                 row = self.store.rows[holder]
@@ -304,16 +321,18 @@ class Audit:
                 if token not in self._scheduled_tokens:
                     by_sender[sender].append(int(number))
             for sender, numbers in by_sender.items():
+                if max(Counter(numbers).values()) > 1:
+                    continue  # a rewound instance sends again what it decides again
                 assert numbers == sorted(numbers), f"{entity} heard {sender} out of order: {numbers}"
         for (owner, _), row in self.store.pending_timers.items():
             if owner.startswith("@"):
                 arrived.append(json.loads(row.payload)["input"]["token"])
         counted = Counter(arrived)
-        twice = [token for token, count in counted.items() if count > 1]
+        twice = [token for token, count in counted.items() if count > self._times(token)]
         assert not twice, f"entities heard twice: {twice}"
         for instance, action in self.asked:
             token = action["input"]["token"]
-            assert counted[token] == 1, f"{action} of {instance} got lost"
+            assert counted[token] == self._times(token), f"{action} of {instance} got lost"
             assert self.heard.get(token, action.get("due_us", 0)) >= action.get("due_us", 0), f"{action} came too early"
         for token, what in self.facts.tokens.items():
             assert counted[token] or what != "promised", f"the signal or call {token} got lost"
@@ -321,6 +340,16 @@ class Audit:
     @property
     def _scheduled_tokens(self) -> set[str]:
         return {action["input"]["token"] for _, action in self.asked if action.get("due_us")}
+
+    def _times(self, token: str) -> int:
+        """How often it was sent: more than once only by who was rewound."""
+        times = sum(action["input"]["token"] == token for _, action in self.asked)
+        assert times < 2 or self._has_rewound
+        return max(1, times)
+
+    @property
+    def _has_rewound(self) -> bool:
+        return any(reference.rewinds for reference in self.references.values())
 
     def _tokens(self, entity: str) -> Iterator[str]:
         for operation in self.operations[entity]:

@@ -13,7 +13,7 @@ carries a token that is used once (the instance's nonce and a number), so that a
     ["tell", key, n]            signal an entity               ["tell_at", key, n, s]      in so many seconds
     ["send", instance, name]    an event to another instance   ["status", x]               custom status
     ["lock", keys] … ["unlock"] a critical section             ["again"]                   continue as new with the rest
-    ["boom"]                    raises ValueError
+    ["boom"]                    raises ValueError              ["must", x]  an activity whose failure ends the program
 """
 
 from __future__ import annotations
@@ -49,6 +49,9 @@ def run(context: Any) -> Generator[Any, Any, Json]:
         for place, step in enumerate(given["steps"]):
             kind, *rest = step
             match kind:
+                case "must":
+                    value = yield context.call_activity("must", rest[0])
+                    log.append([kind, value, to_us(context.current_utc_datetime)])
                 case "tell":
                     context.signal_entity(EntityId("tally", rest[0]), "add", {"token": story.token(), "n": rest[1]})
                 case "tell_at":
@@ -220,6 +223,8 @@ _patient = st.sampled_from(
         [("wait", "a", 60)],
         [("again",)],
         [("sleep", 2)],
+        [("must", 1)],
+        [("any", [("act", 1), ("event", "a")]), ("must", 2), ("tell", "k1", 1)],
         [("lock", ["k1"]), ("event", "a"), ("add", "k1", 1), ("unlock",)],
         [("lock", ["k1", "k2"]), ("slow", 1), ("add", "k2", 1), ("unlock",)],
         [("any", [("event", "a"), ("event", "b"), ("sleep", 60)])],

@@ -40,9 +40,18 @@ class Reference:
     started: bool = False
     custom_status: Json = None
     lives: int = 1
+    rewinds: int = 0
+    turns: list[tuple[int, int, list[Json]]] = field(default_factory=list)
 
-    def turn(self, now_us: int, incoming: list[Json]) -> list[Json]:
-        """The decisions of one turn."""
+    def turn(self, seq: int, now_us: int, incoming: list[Json]) -> list[Json]:
+        """The decisions of one turn. seq: the number of its record."""
+        for event in incoming:
+            if event["type"] == "ExecutionRewound":
+                self._rewind(event)
+        return self._decisions(seq, now_us, incoming)
+
+    def _decisions(self, seq: int, now_us: int, incoming: list[Json]) -> list[Json]:
+        self.turns.append((seq, now_us, incoming))
         self._now = now_us
         self._decided: list[Json] = []
         for event in incoming:
@@ -69,8 +78,28 @@ class Reference:
 
     # What comes
 
+    def _rewind(self, event: Json) -> None:
+        """Back to before the failure: the turns that count are taken again, without the failures that don't."""
+        assert self.outcome is not None
+        assert self.outcome["type"] == "ExecutionFailed", f"{self.instance} is rewound after {self.outcome}"
+        kept, again = [], event.get("again", ())
+        for seq, now_us, incoming in self.turns:
+            if seq < event["until"]:
+                kept.append((seq, now_us, [e for e in incoming if not ("details" in e and e["id"] in again)]))
+        status, self.turns = self.custom_status, []
+        self.started, self.outcome = False, None
+        self.rewinds += 1
+        for turn in kept:
+            self._decisions(*turn)
+        self.custom_status = status
+        assert self.outcome is None
+
     def _take(self, event: Json) -> None:
         match event["type"]:
+            case "ExecutionRewound":
+                self._next = max(self._next, event["first_task"])
+                self.first_task = self._next
+                return
             case "ExecutionStarted":
                 self._start(event)
             case "EventRaised":
@@ -102,8 +131,10 @@ class Reference:
             assert self.outcome["type"] != "ContinueAsNew"
             assert event.get("first_task", 1) >= self._next
             self.lives += 1
+            self.turns = self.turns[-1:]
             self.custom_status = None
         elif self.started:
+            self.turns = self.turns[-1:]
             assert self.outcome is not None
             assert self.outcome["type"] == "ContinueAsNew", f"{self.instance} starts again after {self.outcome}"
             assert event["input"] == self.outcome["input"]
@@ -117,7 +148,7 @@ class Reference:
         self._execution = event.get("execution", 1)
         self.first_task = self._next = event.get("first_task", 1)
         given = event["input"]
-        self._steps, self._log, self._nonce, self._n = given["steps"], given["log"], given["nonce"], given["n"]
+        self._steps, self._log, self._nonce, self._n = given["steps"], [*given["log"]], given["nonce"], given["n"]
         self._place = 0
         self._current: Leaf | None = None
         self._leaves: list[Leaf] = []
@@ -193,7 +224,7 @@ class Reference:
                 self._waits.setdefault(name, deque()).append(leaf)
                 if seconds:
                     leaf.timer = self._timer(leaf, seconds[0])
-            case ["act" | "slow" | "once" | "fail", x]:
+            case ["act" | "slow" | "once" | "fail" | "must", x]:
                 leaf.again = (kind, x, "")
                 self._call(leaf)
             case ["sleep", seconds]:
@@ -254,6 +285,9 @@ class Reference:
         elif step[0] == "all":
             failures = [leaf.value for leaf in self._order if isinstance(leaf.value, _Failed)]
             value = _plain(failures[0]) if failures else [leaf.value for leaf in self._leaves]
+        elif step[0] == "must" and isinstance(self._leaves[0].value, _Failed):
+            self._end({"type": "ExecutionFailed", "details": "TaskFailedError"})
+            return False
         else:
             value = _plain(self._leaves[0].value)
         self._log.append([step[0], value, self._now])

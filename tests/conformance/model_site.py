@@ -132,6 +132,7 @@ class ModelSite:
         self._committing = committing
         self.crashes = 0
         self.acts = 0
+        self._musts = 0
         self._path = path
         self._max_live = max_live
         self._gate_open = True
@@ -175,6 +176,15 @@ class ModelSite:
         self.registry.activity(act)
         self.registry.activity(held, "slow")
         self.registry.activity(held, "once", at_most_once=True)
+
+        async def must(x: int, context: ActivityContext) -> int:
+            self._note(context)
+            self._musts += 1
+            if self._musts % 2:
+                raise Shaky(self._musts)
+            return x * 2
+
+        self.registry.activity(must)
         self.registry.activity(fail)
         self.registry.orchestrator(run)
         self.registry.entity(tally)
@@ -318,7 +328,9 @@ class ModelSite:
 
         def note(what: str) -> None:
             self.facts.events[instance, sender, number] = "refused" if what == "gone" else what
-            assert what != "gone" or self._has_ended(instance), f"{instance} was said to have ended, which is not on disk"
+            assert what != "gone" or self._has_ended(instance), (
+                f"{instance} was said to have ended, which is not on disk"
+            )
 
         self.ask(self.engine.client.raise_event(instance, name, [sender, number]), note)
 
@@ -360,6 +372,19 @@ class ModelSite:
     async def control(self, instance: str, word: str) -> None:
         """Terminate, suspend or resume."""
         self.ask(getattr(self.engine.client, word)(instance, f"{word} it"), lambda what: None)
+
+    async def rewind(self, instance: str) -> None:
+        """Take a failed instance back."""
+        self.ask(self.engine.client.rewind(instance, "again"), lambda what: None)
+
+    async def purge(self, instance: str) -> None:
+        """Remove what is left of an instance that has ended."""
+        self.facts.purged.add(instance)
+        self.ask(self.engine.client.purge_instance_history(instance), lambda what: None)
+
+    def ended(self, status: str) -> list[str]:
+        """Instances that have come to this end, as committed."""
+        return sorted(row.instance for row in self.disk.shadow.rows.values() if row.status == status)
 
     async def advance(self, span: timedelta) -> None:
         """The clock goes on."""

@@ -72,6 +72,20 @@ class Model(RuleBasedStateMachine):
             self.site.audit()
         self.broken = False
 
+    @rule(which=_which)
+    def rewind(self, which: int) -> None:
+        self._next()
+        failed = self.site.ended("Failed")
+        if failed:
+            self._do(self.site.rewind(failed[which % len(failed)]))
+
+    @rule(which=_which, status=st.sampled_from(["Completed", "Failed"]))
+    def purge(self, which: int, status: str) -> None:
+        self._next()
+        ended = [name for name in self.site.ended(status) if name not in INSTANCES]
+        if ended:
+            self._do(self.site.purge(ended[which % len(ended)]))
+
     @rule(instance=_instances, program=programs)
     def start(self, instance: str, program: list[object]) -> None:
         self._do(self.site.start(instance, program, f"{instance}~{self._next()}"))
