@@ -79,6 +79,18 @@ class Model(RuleBasedStateMachine):
         if failed:
             self._do(self.site.rewind(failed[which % len(failed)]))
 
+    @rule(which=_which, before=programs, after=programs, events=_bursts, crash=st.sampled_from([None, False, True]))
+    def fail_and_rewind(
+        self, which: int, before: list[object], after: list[object], events: list[tuple[str, str]], crash: bool | None
+    ) -> None:
+        instance = INSTANCES[which % len(INSTANCES)]
+        self.start(instance, [*before, ["must", which], *after])
+        self._do(self._many(instance, events))
+        self.rewind(which)
+        if crash is not None:
+            self.crash(crash)
+        self.rewind(which)
+
     @rule(which=_which, status=st.sampled_from(["Completed", "Failed"]))
     def purge(self, which: int, status: str) -> None:
         self._next()
