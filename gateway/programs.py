@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 
@@ -22,7 +23,8 @@ class ProgramError(Exception):
 def load_programs(registry: Registry, names: tuple[str, ...], site_folder: Path) -> dict[str, list[str]]:
     """Register what each module offers: its names, by module.
 
-    names: modules on the path (``my_procedures``), or files relative to the site's folder (``procedures.py``).
+    names: modules on the path (``my_procedures``), or files relative to the site's folder (``procedures.py``). What a
+    file imports is looked for on the path first, then in the site's folder and in its own.
     Errors: ProgramError.
     """
     offered: dict[str, list[str]] = {}
@@ -30,7 +32,7 @@ def load_programs(registry: Registry, names: tuple[str, ...], site_folder: Path)
         try:
             module = _load(name, site_folder)
         except (Exception, SystemExit) as error:  # a site's own code may raise whatever it likes
-            raise ProgramError(f"the program {name} can't be imported: {type(error).__name__}: {error}") from error
+            raise ProgramError(f"the program {name} can't be imported: {_why(error)}") from error
         try:
             offered[name] = registry.add_module(module)
         except Exception as error:  # its own register() may raise whatever it likes
@@ -44,9 +46,12 @@ def load_programs(registry: Registry, names: tuple[str, ...], site_folder: Path)
 
 
 def _load(name: str, site_folder: Path) -> ModuleType:
+    path = site_folder / name
+    for folder in (str(site_folder), str(path.parent)):
+        if folder not in sys.path:
+            sys.path.append(folder)  # last: a site's file never takes the place of another module
     if not name.endswith(".py"):
         return importlib.import_module(name)
-    path = site_folder / name
     unique = "".join(letter if letter.isalnum() else "_" for letter in name.removesuffix(".py"))
     spec = importlib.util.spec_from_file_location(f"site_{unique}", path)
     if spec is None or spec.loader is None or not path.is_file():
@@ -55,3 +60,14 @@ def _load(name: str, site_folder: Path) -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _why(error: BaseException) -> str:
+    """The error in words: its line, and for a program of Azure what to import instead."""
+    told = f"{type(error).__name__}: {error}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+    if frames and frames[-1].filename != __file__ and not isinstance(error, SyntaxError):  # that names its line itself
+        told += f" ({frames[-1].filename}:{frames[-1].lineno})"
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == "azure":
+        told += "; write instead: import gateway.durable as df, and leave out what is of the cloud's host"
+    return told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from gateway.durable import Registry
@@ -60,3 +62,30 @@ def test_a_module_that_is_wrong_names_itself_and_the_reason(tmp_path, text, word
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ProgramError, match="nowhere"):
         load_programs(Registry(), ("nowhere.py",), tmp_path)
+
+
+def test_a_file_may_import_what_lies_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "more").mkdir()
+    (tmp_path / "counters_of_test_programs.py").write_text(
+        "import gateway.durable as df\nfrom steps_of_test_programs import LIMIT\nbp = df.Blueprint()\n"
+        "@bp.entity_trigger(context_name='context')\ndef Counter(context):\n    context.set_result(LIMIT)\n"
+    )
+    (tmp_path / "more" / "steps_of_test_programs.py").write_text("LIMIT = 3\n")
+    (tmp_path / "more" / "app.py").write_text(
+        "import gateway.durable as df\nfrom counters_of_test_programs import bp\n"
+        "app = df.DFApp()\napp.register_functions(bp)\n"
+    )
+    assert load_programs(Registry(), ("more/app.py",), tmp_path) == {"more/app.py": ["Counter"]}
+    (tmp_path / "json.py").write_text("raise RuntimeError('this is not the json that was meant')\n")
+    (tmp_path / "uses_json.py").write_text("import json\n" + GOOD)
+    assert load_programs(Registry(), ("uses_json.py",), tmp_path)["uses_json.py"] == ["Counter", "Look", "Watch"]
+
+
+def test_the_line_that_fails_is_told_and_what_azure_calls_it(tmp_path):
+    (tmp_path / "late.py").write_text("first = 1\nsecond = frist\n")
+    with pytest.raises(ProgramError, match=r"NameError: .*late\.py:2\)$"):
+        load_programs(Registry(), ("late.py",), tmp_path)
+    (tmp_path / "cloud.py").write_text("import azure.not_installed_here as df\n")
+    with pytest.raises(ProgramError, match=r"cloud\.py:1\); write instead: import gateway\.durable as df"):
+        load_programs(Registry(), ("cloud.py",), tmp_path)
