@@ -7,9 +7,10 @@ A step is one run of an orchestrator's code, from one wait to the next. While it
 - it may take ``LIMIT_S`` real seconds (``overrun.py``).
 
 The refusal is a ``NondeterminismError`` with the words of the check (``determinism/``) and the author's line; what the
-engine's own context does, loggers, and modules that are being imported are let through. What must stay true: nobody but
-the step notices any of it, and an orchestrator that names nothing of the kind pays a microsecond a step. It does
-not see ``os.stat``, C libraries, nor what libraries ask the clock on the author's behalf. A crash here: nothing is kept.
+engine's own context does, loggers, modules that are being imported and the rules of time zones are let through. What must
+stay true: nobody but the step notices any of it, and an orchestrator that names nothing of the kind pays a microsecond a
+step. It does not see ``os.stat``, C libraries, nor what libraries ask the clock on the author's behalf. A crash here:
+nothing is kept.
 
 This is the one part of the core that knows the thread it runs in. It decides nothing: code that keeps the rules runs the
 same without it.
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import zoneinfo
 from collections.abc import Callable
 from threading import get_ident
 from types import CoroutineType, FrameType, TracebackType
@@ -36,7 +38,8 @@ _OWN_FILES = __file__.rsplit("/", 1)[0] + "/"
 _BOUNDARY = _OWN_FILES + "program.py"
 _RUNS_STEPS = ("start", "_send", "_throw", "close")
 """Every step is run from there, by these."""
-_LET_THROUGH = ("structlog", "logging", "linecache", "tokenize", "warnings", "traceback")
+_LET_THROUGH = ("structlog", "logging", "linecache", "tokenize", "warnings", "traceback", "zoneinfo")
+"""Libraries that may open files."""
 
 _EVENTS = {"open": IO, "builtins.input": IO, "time.sleep": SLEEP, "_thread.start_new_thread": THREAD}
 _EVENTS |= dict.fromkeys(("os.putenv", "os.unsetenv"), ENVIRONMENT)
@@ -152,12 +155,17 @@ def _audit(event: str, arguments: tuple[object, ...]) -> None:
             return
         rule = IO
     step = running.get(get_ident())
-    if isinstance(step, Step):
+    if isinstance(step, Step) and not (event == "open" and _is_of_time_zones(arguments[0])):
         frame = sys._getframe(1)
         if step.answers_for(frame):
             place = step.place(frame)
             if place is not None:
                 raise refusal(rule, _AS_WRITTEN.get(event, event), place)
+
+
+def _is_of_time_zones(file: object) -> bool:
+    """True for the rules of a time zone: ``ZoneInfo`` reads them when it is first named, and its C code leaves no frame."""
+    return isinstance(file, str) and file.startswith(tuple(f"{path}/" for path in zoneinfo.TZPATH))
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import uuid
+import zoneinfo
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -190,6 +191,16 @@ def test_a_module_that_an_orchestrator_imports_may_be_read(tmp_path, monkeypatch
 
     assert told(started(imports)) == "42"
     del sys.modules["helper_of_a_site"]
+
+
+def test_a_time_zone_may_be_looked_up():
+    zoneinfo.ZoneInfo.clear_cache()
+    zone = "Europe/Vienna"
+
+    def local(context):
+        return context.current_utc_datetime.astimezone(zoneinfo.ZoneInfo(zone)).isoformat()
+
+    assert outcome_of(local) == '"2026-01-14T09:00:00+01:00"'
 
 
 def test_the_log_may_ask_for_the_time_and_open_its_file(tmp_path):
