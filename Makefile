@@ -14,6 +14,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	if "$$name" -c '$(RECENT)' 2>/dev/null; then echo "$$name"; break; fi; done)
@@ -33,18 +34,23 @@ $(STAMP): pyproject.toml
 	@echo "Setting up $(VENV) with $$("$(PYTHON)" --version)"
 	@rm -rf $(VENV)
 	@"$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sim]'
+	@touch $@
+
+$(TOOLS): $(STAMP)
+	@echo "Adding what tests need"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,sim]'
 	@touch $@
 
 run: $(STAMP)
 	@exec $(BIN)/python -m simulators.heatwave $(ARGS)
 
-lint: $(STAMP)
+lint: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: $(STAMP)
+test: $(TOOLS)
 	@began=$$SECONDS; \
 	step() { local from=$$SECONDS; echo "== $$*"; "$$@" || { echo "== FAILED: $$*" >&2; exit 1; }; \
 		summary+="$$(printf '%5d s  %s' $$((SECONDS - from)) "$$*")"$$'\n'; }; \
@@ -57,7 +63,7 @@ test: $(STAMP)
 bench: $(STAMP)
 	@exec $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
-soak: $(STAMP)
+soak: $(TOOLS)
 	$(BIN)/python -m pytest -q -m soak
 
 clean:
