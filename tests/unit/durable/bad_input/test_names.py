@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from gateway.durable import (
     NotFoundError,
     TaskFailedError,
 )
+from journal import Journal
 from tests.unit.durable.bad_input.parts import BOX, ENTITY_CALLS, bystander
 
 
@@ -184,3 +186,27 @@ async def test_bad_calls_of_an_entity_fail_its_operation_only(bad, what):
 async def test_a_live_id_is_not_taken_twice(bad):
     with pytest.raises(AlreadyExistsError, match="'bystander'"):
         await bad.client.start_new("bystander", "bystander")
+
+
+async def test_ids_that_no_instance_can_have_are_not_found_on_a_real_journal(site, tmp_path: Path):
+    site.registry.orchestrator(bystander)
+    journal = await Journal.open(tmp_path / "journal.db")
+    engine = await site.start(journal)
+    client = engine.client
+    await client.start_new("bystander", "b")
+    for odd in ("\ud800", "", "\0", "x" * 1_000_000, 5, None):
+        for ask in (
+            client.get_status(odd),
+            client.raise_event(odd, "go"),
+            client.terminate(odd, "enough"),
+            client.rewind(odd, "again"),
+            client.restart(odd),
+            client.purge_instance_history(odd),
+            client.wait_for_completion(odd, 1),
+        ):
+            with pytest.raises((NotFoundError, ValueError)):
+                await ask
+    await client.raise_event("b", "go", 1)
+    assert (await client.wait_for_completion("b", 5)).output == 1
+    await engine.stop()
+    await journal.close()
