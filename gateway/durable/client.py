@@ -24,6 +24,7 @@ from gateway.durable.errors import (
     NotFoundError,
 )
 from gateway.durable.external import MAX_BUFFERED_EVENTS
+from gateway.durable.housekeeping import first_free_task
 from gateway.durable.identity import EntityId, check_instance_id, check_name, check_text, name_of
 from gateway.durable.instances import (
     ORCHESTRATION,
@@ -84,9 +85,8 @@ class DurableOrchestrationClient(Administration):
             raise AlreadyExistsError(f"an orchestration {instance!r} is being started already")
         ledger.starting.add(instance)
         try:
-            earlier = await self._row(instance)
-            if earlier is not None and earlier.kind == ORCHESTRATION:
-                started = msgspec.structs.replace(started, first_task=decode_state(earlier.state).next_task)
+            first_task = await first_free_task(self._engine.store, instance)
+            started = msgspec.structs.replace(started, first_task=first_task)
             ledger.begin(instance, started, Lane.OPERATOR, known=True)
         finally:
             ledger.starting.discard(instance)

@@ -4,9 +4,10 @@ What goes is the row that says what an instance is; its records stay in the log,
 by whom. Everything goes through the open batch, so it is in order with all else that happens.
 
 What must stay true: what lives is never removed; no id is used twice in a way that lets a late answer reach the wrong
-one. An orchestration whose id is free again starts counting its steps anew, so whatever could still answer the purged one
-is looked at first: with an activity or a message of it under way it can't be purged yet; sub-orchestrations that it left
-running and entities that let it wait are told that nobody waits. An entity that has ever given out an id (an activity, a
+one. With an activity or a message of it under way an orchestration can't be purged yet; sub-orchestrations that it left
+running and entities that let it wait are told that nobody waits. The next orchestration of its id counts its steps on
+(``first_free_task``): an operation id that came again would pass for a repetition, and a breaker would answer it with the
+old outcome instead of moving. An entity that has ever given out an id (an activity, a
 caller who waits, an orchestration) is kept for good: its next one must be a new one. On a crash here: a batch is on disk
 whole, or nothing was removed.
 """
@@ -18,7 +19,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from gateway.clock import to_us
+from gateway.durable import history as h
 from gateway.durable.codec import encode
 from gateway.durable.entity import OperationRequest
 from gateway.durable.errors import NotFoundError, WrongStatusError
@@ -28,9 +32,10 @@ from gateway.durable.instances import (
     EntityInstance,
     Orchestration,
     OrchestrationRuntimeStatus,
+    decode_state,
 )
 from gateway.durable.locks import LockRelease, LockRequest
-from gateway.durable.store import InstanceRow
+from gateway.durable.store import InstanceRow, Store
 
 if TYPE_CHECKING:
     from gateway.durable.engine import Engine
@@ -53,6 +58,28 @@ class CleanEntityStorageResult:
 
     empty_entities_removed: int
     orphaned_locks_released: int
+
+
+async def first_free_task(store: Store, instance_id: str) -> int:
+    """The first step's id of a new orchestration: those that had this id, purged ones too, have used none from there on."""
+    found = await store.instance(instance_id)
+    if found is not None:
+        row = InstanceRow(*found)
+        return decode_state(row.state).next_task if row.kind == ORCHESTRATION else 1
+    used = 0
+    for _, _, kind, _, payload in reversed(await store.history(instance_id, 1)):
+        if kind == PURGED and (next_task := _purged(payload).next_task):
+            return max(next_task, used + 1)
+        if kind == h.TURN:  # purged by a version that did not say so
+            used = max(used, *(getattr(event, "id", 0) for event in h.decode_turn(payload).events), 0)
+    return used + 1
+
+
+class _Purged(msgspec.Struct):
+    next_task: int = 0
+
+
+_purged = msgspec.json.Decoder(_Purged).decode
 
 
 class Housekeeping:
@@ -140,10 +167,17 @@ class Housekeeping:
         live = ledger.instances.get(row.instance)
         if isinstance(live, Orchestration):
             ledger.forget(live)
-        self._record(row.instance, {"name": row.name, "status": row.status, "raised_by": raised_by})
+        next_task = decode_state(row.state).next_task
+        told: dict[str, str | int] = {
+            "name": row.name,
+            "status": row.status,
+            "raised_by": raised_by,
+            "next_task": next_task,
+        }
+        self._record(row.instance, told)
         ledger.outbox.batch.instances_removed.add(row.instance)
 
-    def _record(self, instance_id: str, what: dict[str, str]) -> None:
+    def _record(self, instance_id: str, what: dict[str, str | int]) -> None:
         self._engine.now_us()
         self._engine.ledger.append(instance_id, PURGED, encode(what))
         self._engine.ledger.wake()

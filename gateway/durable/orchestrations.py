@@ -24,18 +24,14 @@ from gateway.durable.errors import (
     describe,
 )
 from gateway.durable.execution import Execution
-from gateway.durable.instances import (
-    ORCHESTRATION,
-    Orchestration,
-    OrchestrationRuntimeStatus,
-    decode_state,
-)
+from gateway.durable.housekeeping import first_free_task
+from gateway.durable.instances import Orchestration, OrchestrationRuntimeStatus
 from gateway.durable.ledger import Ledger
 from gateway.durable.locks import LockRelease, LockRequest
 from gateway.durable.mailbox import MESSAGES_PER_TURN, Content, Lane, Mail
 from gateway.durable.replay import replay
 from gateway.durable.rewound import effective, rewound
-from gateway.durable.store import InstanceRow, Store
+from gateway.durable.store import Store
 from gateway.durable.underway import Underway
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -288,8 +284,7 @@ class Orchestrations:
 
     async def _look_up(self, instance: Orchestration) -> None:
         """Its id may have been used before: its task ids go on where those of the one before ended."""
-        row = await self._store.instance(instance.id)
-        used = 1 if row is None or row[1] != ORCHESTRATION else decode_state(InstanceRow(*row).state).next_task
+        used = await first_free_task(self._store, instance.id)
         mail = instance.mailbox.mails[0]
         assert isinstance(mail.content, h.ExecutionStarted)
         started = msgspec.structs.replace(mail.content, first_task=max(used, mail.content.first_task))

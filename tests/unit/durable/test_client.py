@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +19,7 @@ from gateway.durable import (
     WrongStatusError,
 )
 from gateway.durable import history as h
+from gateway.durable.activities import ActivityContext
 from gateway.durable.testing import MemoryStore
 from journal import Journal
 
@@ -274,6 +276,32 @@ async def test_an_answer_to_a_purged_one_never_reaches_its_successor(site, engin
     ]
     assert not [e for e in heard if isinstance(e, h.EntityOperationCompleted | h.SubOrchestrationInstanceCompleted)]
     await engine.client.terminate("i", "")
+
+
+async def test_the_successor_of_a_purged_one_uses_none_of_its_operation_ids(site, engine, monkeypatch):
+    seen: list[str] = []
+
+    def note(_: object, context: ActivityContext) -> None:
+        seen.append(context.operation_id)
+
+    def parent(context):
+        yield context.call_activity("note")
+        yield context.call_sub_orchestrator("child", instance_id=context.get_input())
+
+    def child(context):
+        yield context.call_activity("note")
+
+    site.registry.activity(note)
+    site.registry.orchestrator(parent)
+    site.registry.orchestrator(child)
+    for older in (False, True):
+        if older:  # a version before this one did not say which ids were used
+            monkeypatch.setattr("gateway.durable.housekeeping._purged", lambda _: SimpleNamespace(next_task=0))
+        for named in (None, "kid"):
+            await engine.client.start_new("parent", "night", named)
+            await engine.client.wait_for_completion("night", 5)
+            await engine.client.purge_instance_history_by(LONG_AGO)
+    assert len(seen) == len(set(seen)) == 8, seen
 
 
 async def test_a_crash_leaves_a_purge_whole_or_undone(site, engine):
