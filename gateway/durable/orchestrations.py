@@ -254,14 +254,24 @@ class Orchestrations:
             log.error("orchestration_stuck", instance=instance.id, error=str(error), kind=type(error).__name__)
         instance.stuck = str(error)
 
-    def _end_if_told(self, instance: Orchestration) -> None:
-        """Without its code an orchestration can do nothing but be terminated."""
+    def _end_astray(self, instance: Orchestration, failed: h.ExecutionFailed) -> None:
+        """Its code decides otherwise than it did. What it was told is kept with the verdict, that which had to wait until it
+        is resumed, too: once its code is back, a rewind lets it hear that again."""
+        mailbox = instance.mailbox
+        told = [mail.content for mail in (*mailbox.parked, *mailbox.mails) if isinstance(mail.content, h.Event)]
+        self._ledger.now_us()
+        self._ledger.append(instance.id, h.TURN, h.encode_turn(h.TurnRecord([*told, failed])))
+        self._end(instance, OrchestrationRuntimeStatus.Failed, NULL, failed.details)
+
+    def _end_if_told(self, instance: Orchestration) -> bool:
+        """Without its code an orchestration can do nothing but be terminated; true when it was."""
         for mail in instance.mailbox.mails:
             if isinstance(mail.content, h.ExecutionTerminated):
                 self._ledger.now_us()
                 self._ledger.append(instance.id, h.TURN, h.encode_turn(h.TurnRecord([mail.content])))
                 self._terminate(instance, mail.content)
-                return
+                return True
+        return False
 
     # Reading what is on disk only
 
@@ -311,12 +321,8 @@ class Orchestrations:
             instance.execution = replay(instance.id, orchestrator.function, turns)
         except NondeterminismError as error:
             log.error("nondeterminism", instance=instance.id, error=str(error))
-            failed = h.ExecutionFailed(describe(error))
-            self._ledger.now_us()
-            # What it was told is kept with the verdict: once its code is back, a rewind lets it hear that again.
-            told = [mail.content for mail in instance.mailbox.mails if isinstance(mail.content, h.Event)]
-            self._ledger.append(instance.id, h.TURN, h.encode_turn(h.TurnRecord([*told, failed])))
-            self._end(instance, OrchestrationRuntimeStatus.Failed, NULL, failed.details)
+            if not self._end_if_told(instance):
+                self._end_astray(instance, h.ExecutionFailed(describe(error)))
         except Exception as error:  # noqa: BLE001 - a history that this code can't read must not stop all other instances
             self._get_stuck(instance, error)
         else:

@@ -18,6 +18,7 @@ from gateway.durable import (
     OrchestrationRuntimeStatus,
 )
 from gateway.durable import history as h
+from gateway.durable.testing import Workbench
 
 COUNTER = EntityId("counter", "k")
 
@@ -438,6 +439,23 @@ async def test_a_changed_program_fails_with_the_step_that_differs(site, calls):
     assert status.failure.kind == "NondeterminismError"
     for part in ("SendDisconnectCommand", "SendReconnectCommand", "step 1", "test_engine.py:"):
         assert part in status.failure.message
+
+
+async def test_one_whose_code_has_changed_can_be_terminated_with_all_that_it_started():
+    code = {"changed": False}
+
+    def parent(context):
+        if code["changed"]:
+            yield context.create_timer(timedelta(hours=1))
+        return (yield context.call_sub_orchestrator("waits", instance_id="child"))
+
+    async with Workbench(parent, waits) as bench:
+        await bench.start("parent", instance_id="i")
+        code["changed"] = True
+        await bench.crash()
+        await bench.tell(lambda client: client.terminate("i", "of no use any more", "jane"))
+        for instance in ("i", "child"):
+            assert (await bench.status(instance)).runtime_status == "Terminated"
 
 
 async def test_an_orchestration_without_its_code_waits_for_it_and_can_be_terminated(site):

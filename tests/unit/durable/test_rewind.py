@@ -20,7 +20,7 @@ from gateway.durable import (
 )
 from gateway.durable.exported import recorded
 from gateway.durable.rehearsal import Verdict, rehearse
-from gateway.durable.testing import MemoryStore
+from gateway.durable.testing import MemoryStore, Workbench
 
 DEVICE = EntityId("device", "d1")
 
@@ -487,6 +487,28 @@ async def test_code_that_diverged_goes_on_once_it_is_back(site, world, wait_unti
     await right.client.rewind("i", "the code is back")
     assert await output(right) == ["A", 7]
     assert world.ran == {"a": 1}
+
+
+async def test_what_one_that_diverged_was_told_while_suspended_is_not_lost():
+    code = {"back": True}
+
+    def listens(context):
+        if not code["back"]:
+            yield context.create_timer(timedelta(hours=1))
+        return [(yield context.wait_for_external_event("word")), (yield context.wait_for_external_event("word"))]
+
+    async with Workbench(listens) as bench:
+        await bench.start("listens", instance_id="i")
+        await bench.tell(lambda client: client.suspend("i", "new code comes"))
+        await bench.raise_event("i", "word", 1)
+        code["back"] = False
+        await bench.crash()
+        await bench.raise_event("i", "word", 2)
+        await bench.tell(lambda client: client.resume("i", "it is there"))
+        assert (await bench.status("i")).runtime_status == "Failed"
+        code["back"] = True
+        await bench.tell(lambda client: client.rewind("i", "the code is back"))
+        assert await bench.output("i") == [1, 2]
 
 
 async def test_what_can_not_be_rewound_is_refused(site, world):
