@@ -255,8 +255,8 @@ class Orchestrations:
         instance.stuck = str(error)
 
     def _end_astray(self, instance: Orchestration, failed: h.ExecutionFailed) -> None:
-        """Its code decides otherwise than it did. What it was told is kept with the verdict, that which had to wait until it
-        is resumed, too: once its code is back, a rewind lets it hear that again."""
+        """Its code decides otherwise than it did. What it was told is kept with the verdict, also what had to wait until it
+        is resumed: once its code is back, a rewind lets it hear that again."""
         mailbox = instance.mailbox
         told = [mail.content for mail in (*mailbox.parked, *mailbox.mails) if isinstance(mail.content, h.Event)]
         self._ledger.now_us()
