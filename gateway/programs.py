@@ -65,9 +65,14 @@ def _load(name: str, site_folder: Path) -> ModuleType:
 def _why(error: BaseException) -> str:
     """The error in words: its line, and for a program of Azure what to import instead."""
     told = f"{type(error).__name__}: {error}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
-    if frames and frames[-1].filename != __file__ and not isinstance(error, SyntaxError):  # that names its line itself
-        told += f" ({frames[-1].filename}:{frames[-1].lineno})"
+    ours = str(Path(__file__).parent)
+    lines = [
+        f"{frame.filename}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<frozen", ours))
+    ]
+    if lines and lines[-1] not in told and not isinstance(error, SyntaxError):  # that names its line itself
+        told += f" ({lines[-1]})"
     if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == "azure":
         told += "; write instead: import gateway.durable as df, and leave out what is of the cloud's host"
     return told

@@ -71,9 +71,7 @@ def _check_programs(site: Site, given: Path) -> list[str]:
         file = given / "site.toml" if given.is_dir() else given
         lines = file.read_text(encoding="utf-8").splitlines()
         line = next((number for number, text in enumerate(lines, 1) if text.strip().startswith("programs")), 1)
-        problem = ConfigProblem(
-            str(file), line, str(error), "a file of the site's folder, or a module on the path, that loads"
-        )
+        problem = ConfigProblem(str(file), line, str(error), "a program that loads: mend it, or leave it out")
         raise ConfigErrors([problem]) from None
     return [str(one) for one in found]
 

@@ -56,6 +56,8 @@ def written(value: object) -> Json:
     """
     kind = type(value)
     to_json = getattr(kind, "to_json", None)
+    if to_json is None and kind.__module__ == f"{__package__}.tasks":
+        raise TypeError("a task is not its result: yield it first")
     if to_json is None:
         raise TypeError(f"an object of {kind.__qualname__}: give the class to_json and from_json, or pass plain data")
     if _find(kind.__module__, kind.__name__) is None:

@@ -97,6 +97,10 @@ class Program:
         where = f"{generator.gi_code.co_filename}:{frame.f_lineno if frame is not None else 0}"
         what = "a task of another orchestration" if isinstance(yielded, Task) else type(yielded).__name__
         message = f"an orchestrator may yield tasks only, and its own, not {what} (at {where})"
+        if isinstance(yielded, list | tuple):
+            message += "; for several at once, write instead: yield context.task_all([...])"
+        elif isinstance(yielded, GeneratorType):
+            message += "; for the steps of another generator, write instead: yield from"
         self.close()
         return Ended(error=refuse_awaitable(yielded, where) or TypeError(message), astray=True)
 

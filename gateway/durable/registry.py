@@ -201,7 +201,9 @@ class Registry:
                 continue
             seen.add(id(value))
             kind = getattr(value, KIND, None)
-            if kind is None and inspect.isgeneratorfunction(value):
+            if kind is None and (
+                inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value)
+            ):  # that is told
                 kind = "orchestrator" if list(inspect.signature(value).parameters) == ["context"] else None
             match kind:
                 case "orchestrator":

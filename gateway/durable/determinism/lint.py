@@ -111,8 +111,7 @@ class _Walk:
                 if self._named(node):
                     return
             case ast.Await() | ast.AsyncFor() | ast.AsyncWith():
-                inner = node.value if isinstance(node, ast.Await) else None
-                self._note(node, rules.FOREIGN, "what is awaited here" if inner is None else _short(inner))
+                self._note(node, rules.ASYNC, "await" if isinstance(node, ast.Await) else "what waits here")
             case ast.Yield(value=value) if value is not None and self._steps:
                 self._yielded(value)
             case ast.YieldFrom(value=value):

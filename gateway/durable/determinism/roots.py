@@ -39,9 +39,10 @@ def is_orchestrator(function: Function, handed: set[str]) -> bool:
     if [one.arg for one in every] != ["context"] or arguments.vararg or arguments.kwarg:
         return False
     nodes = list(own_nodes(function.body))
-    if isinstance(function, ast.AsyncFunctionDef):
-        return any(isinstance(node, ast.Attribute) and node.attr in _ONLY_ORCHESTRATIONS for node in nodes)
-    return any(isinstance(node, ast.Yield | ast.YieldFrom) for node in nodes)
+    if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in nodes):
+        return True
+    wants = isinstance(function, ast.AsyncFunctionDef)
+    return wants and any(isinstance(node, ast.Attribute) and node.attr in _ONLY_ORCHESTRATIONS for node in nodes)
 
 
 def _marks(function: Function) -> set[str]:

@@ -43,7 +43,11 @@ ENVIRONMENT: Final = Rule(
     "environment", "may differ at replay", "the orchestration's input, or an activity that reads it"
 )
 SET_ORDER: Final = Rule("set-order", "has another order in each process", "sorted(...)")
-FOREIGN: Final = Rule("foreign", "is no task of the context: nobody would resume it", "yield a task of the context")
+FOREIGN: Final = Rule(
+    "foreign",
+    "is no task of the context: nobody would resume it",
+    "yield a task of the context; for several: context.task_all([...])",
+)
 ASYNC: Final = Rule("async", "is async: it can't be replayed", "def, and yield instead of await")
 GLOBAL: Final = Rule(
     "global",

@@ -277,6 +277,9 @@ def Act(context):
 def other(value):
     yield 1
 
+async def AsyncGenerator(context):
+    yield context.call_activity("a")
+
 class Conductor:
     def __init__(self, context: DurableOrchestrationContext):
         self.context = context
@@ -288,9 +291,10 @@ class Conductor:
 def test_orchestrators_are_those_that_the_registry_takes_and_what_gets_their_context():
     found = check_source(ROOTS, "p.py")
     assert set(found) == {
-        *("Generator", "Marked", "V2", "Handed", "helper", "Async", "Conductor.__init__", "Conductor.run")
+        *("Generator", "Marked", "V2", "Handed", "helper", "Async", "AsyncGenerator"),
+        *("Conductor.__init__", "Conductor.run"),
     }
-    assert [finding.rule for finding in found["Async"]] == ["async", "foreign"]
+    assert [finding.rule for finding in found["Async"]] == ["async", "async"]
 
 
 def test_a_comment_silences_one_finding_with_its_rule_named():

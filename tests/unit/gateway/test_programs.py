@@ -48,6 +48,7 @@ def test_a_file_of_the_site_offers_orchestrators_activities_and_entities(tmp_pat
         ("def f(:\n", "can't be imported: SyntaxError"),
         ("raise RuntimeError('no licence')\n", "RuntimeError: no licence"),
         ("import not_there_at_all\n", "not_there_at_all"),
+        ("async def A(context):\n    yield context.new_uuid()\n", "A must not be async"),
         ("def register(registry):\n    registry.get_activity('none')\n", "no activity called 'none'"),
         ("def A(context):\n    yield\n\ndef register(registry):\n    registry.orchestrator(A)\n", "called 'A' already"),
     ],

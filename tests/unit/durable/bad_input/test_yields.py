@@ -27,9 +27,11 @@ KEPT: dict[str, Any] = {}
     [
         (lambda context: None, "NoneType"),
         (lambda context: [context.create_timer(timedelta(1))], "list"),
+        (lambda context: (context.create_timer(timedelta(1)),), "write instead: yield context.task_all([...])"),
         (lambda context: asyncio.Future(loop=asyncio.get_running_loop()), "Future"),
         (lambda context: "text", "str"),
         (lambda context: (n for n in ()), "generator"),
+        (lambda context: (n for n in ()), "write instead: yield from"),
         (lambda context: context.create_timer, "method"),
     ],
 )
@@ -38,6 +40,14 @@ async def test_yielding_what_is_no_task(bad, foreign, word):
         yield foreign(context)
 
     await bad.fails(code, "TypeError", "may yield tasks only", word, "test_yields.py:")
+
+
+async def test_a_yield_that_was_forgotten(bad):
+    def code(context: Any) -> Any:
+        yield context.call_activity("echo", 1)
+        return context.call_activity("echo", 2)
+
+    await bad.fails(code, "NotSerializableError", "a task is not its result: yield it first")
 
 
 async def test_yielding_a_task_of_another_instance(bad):
