@@ -42,13 +42,15 @@ class Unreadable:
 def code_of(site: Site | None, programs: Sequence[str]) -> Registry:
     """All orchestrators as they are now: the stock ones, those of the site, and these modules (or .py files).
 
-    Errors: ProgramError.
+    A module that is called like one of the site takes its place, as an upgrade would. Errors: ProgramError.
     """
     registry = Registry(on_finding=lambda _: None)  # that is what "lint" is for
     register_orchestrators(registry)
+    load_programs(registry, tuple(programs), Path.cwd())  # first: what they import is found beside them
     if site is not None:
-        load_programs(registry, site.gateway.programs, site.path)
-    load_programs(registry, tuple(programs), Path.cwd())
+        given = {Path(name).name for name in programs}
+        kept = tuple(name for name in site.gateway.programs if Path(name).name not in given)
+        load_programs(registry, kept, site.path)
     return registry
 
 

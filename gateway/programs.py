@@ -24,7 +24,7 @@ def load_programs(registry: Registry, names: tuple[str, ...], site_folder: Path)
     """Register what each module offers: its names, by module.
 
     names: modules on the path (``my_procedures``), or files relative to the site's folder (``procedures.py``). What a
-    file imports is looked for on the path first, then in the site's folder and in its own.
+    file imports is looked for on the path first, then in its own folder and in the site's.
     Errors: ProgramError.
     """
     offered: dict[str, list[str]] = {}
@@ -47,7 +47,7 @@ def load_programs(registry: Registry, names: tuple[str, ...], site_folder: Path)
 
 def _load(name: str, site_folder: Path) -> ModuleType:
     path = site_folder / name
-    for folder in (str(site_folder), str(path.parent)):
+    for folder in (str(path.parent), str(site_folder)):
         if folder not in sys.path:
             sys.path.append(folder)  # last: a site's file never takes the place of another module
     if not name.endswith(".py"):

@@ -42,7 +42,11 @@ def replay(options: argparse.Namespace, default_site: str) -> int:
     except ConfigErrors as errors:
         print(errors, file=sys.stderr)
         return USAGE
-    except (OfflineError, ExportError, ProgramError, OSError) as error:
+    except ExportError as error:
+        return _complain(f"{options.export}: {error}", USAGE)
+    except OSError as error:
+        return _complain(f"{error.filename or options.export} can't be read: {error.strerror or error}", USAGE)
+    except (OfflineError, ProgramError) as error:
         return _complain(str(error), USAGE)
     missing = [name for name in options.instance if name not in {one.instance for one in checked}]
     if missing:

@@ -32,7 +32,8 @@ def lint(options: argparse.Namespace) -> int:
     else:
         for one in findings:
             print(one)
-        print(_summary(found, len(findings)))
+        if found:
+            print(_summary(found, len(findings)))
     for problem in problems:
         print(f"gridlatch: {problem}", file=sys.stderr)
     return _UNREADABLE if problems else _FOUND if findings else _CLEAN

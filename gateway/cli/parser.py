@@ -141,7 +141,13 @@ def _add_replay(commands: Subparsers) -> None:
     source = replay.add_mutually_exclusive_group()
     source.add_argument("--journal", metavar="FILE", help="this journal (or a copy of one) instead of the site's")
     source.add_argument("--export", metavar="FILE", help="a file of 'instances export' instead of a journal")
-    replay.add_argument("--program", metavar="MODULE", action="append", default=[], help="a module or .py file besides")
+    replay.add_argument(
+        "--program",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="a module or .py file besides those of the site, and in the place of one of the same name",
+    )
     replay.add_argument("--name", help="only of this orchestrator")
     replay.add_argument("--instance", metavar="ID", action="append", default=[], help="only this one, finished or not")
     replay.add_argument("--finished", action="store_true", help="also those that have ended")

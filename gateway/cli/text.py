@@ -68,13 +68,14 @@ def _instance(result: Fields) -> list[str]:
     return lines
 
 
-def _failure(failure: Fields) -> list[str]:
-    """What failed, and where: the traceback is for who wrote the procedure."""
+def _failure(failure: Fields, label: str = "failure") -> list[str]:
+    """What failed, where, and what was behind it: the tracebacks are for who wrote the procedure and its activities."""
     if not failure:
         return []
-    lines = [f"{'failure':<15}{failure.text('kind')}: {failure.text('message')}"]
+    lines = [f"{label:<15}{failure.text('kind')}: {failure.text('message')}"]
     traceback = failure.raw("traceback")
-    return lines + [" " * 15 + plain(line) for line in str(traceback or "").splitlines()]
+    lines += [" " * 15 + plain(line) for line in str(traceback or "").splitlines()]
+    return lines + _failure(failure.part("cause"), "caused by")
 
 
 def _history(result: Fields) -> list[str]:

@@ -417,11 +417,17 @@ class TestWhatAPersonReads:
     def test_a_failure_is_a_sentence_and_a_traceback_that_can_be_read(
         self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        failure = {"kind": "ValueError", "message": "no tier x", "traceback": "Traceback:\n  line 3\n"}
+        failure: dict[str, JsonValue] = {
+            "kind": "ValueError",
+            "message": "no tier x",
+            "traceback": "Traceback:\n  line 3\n",
+        }
+        failure["cause"] = {"kind": "OSError", "message": "no file", "traceback": "Traceback:\n  line 9\n"}
         daemon.answers["instances.show"] = {"instance": "s-1", "status": "Failed", "failure": failure}
         assert main(["instances", "show", "s-1"]) == 0
         text = capsys.readouterr().out
         assert "failure        ValueError: no tier x\n               Traceback:\n                 line 3\n" in text
+        assert "caused by      OSError: no file\n               Traceback:\n                 line 9\n" in text
 
     def test_moments_of_a_breaker_are_times_and_counts_stay_counts(
         self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str]

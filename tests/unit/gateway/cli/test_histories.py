@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -125,6 +126,18 @@ class TestReplay:
         assert "'Drill'" in said
         assert main(["replay", "--journal", str(copy), "--program", str(site / "drill.py")]) == 0
 
+    def test_a_new_program_takes_the_place_of_the_one_of_its_name_with_what_lies_beside_it(
+        self, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        new = tmp_path / "new"
+        new.mkdir()
+        (site / "ring_of_test_histories.py").write_text("BELL = None\n")
+        (new / "ring_of_test_histories.py").write_text("BELL = 'Ring'\n")
+        (new / "drill.py").write_text("from ring_of_test_histories import BELL\n" + CHANGED.replace("'Ring'", "BELL"))
+        assert main(["replay", str(site), "--program", str(new / "drill.py")]) == 1
+        assert "the code asks  TaskScheduled 'Ring' as step 1" in capsys.readouterr().out
+
     def test_beside_the_daemon_that_writes_it(self, site: Path, capsys: pytest.CaptureFixture[str]) -> None:
         async def check() -> int:
             store = await Journal.open(site / "state" / "journal.db")
@@ -153,7 +166,7 @@ class TestReplay:
     ) -> None:
         monkeypatch.chdir(site)
         assert main(["replay", *arguments]) == 2
-        assert capsys.readouterr().err
+        assert arguments[-1] in capsys.readouterr().err
 
     def test_a_program_that_can_not_be_loaded_is_named(self, site: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (site / "drill.py").write_text("def broken(:")
