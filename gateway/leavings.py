@@ -3,7 +3,8 @@
 A procedure that ends well gives the station back and has closed what it opened. One that is terminated, or dies of a
 mistake in its code, does neither. What must stay true: the station is free again at most two looks later; a command whose
 procedure has ended is not wanted any more, so nothing is sent for it that has not left yet; feeders that stay shed are
-named to people, who have to decide; so are those that have left the site. A crash here: the next look finds the same.
+named to people, who have to decide; so are those that have left the site, and a procedure that is suspended. A crash here:
+the next look finds the same.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Leavings:
         self._engine = engine
         self._field = field
         self._silent = ""
+        self._still = ""
         self._shed: list[str] = []
         self._told: list[str] = []
         self._first = True
@@ -47,6 +49,7 @@ class Leavings:
         running = state.running if isinstance(state, Substation) else None
         if running is None or self._lives(running.instance):
             self._silent = ""
+            self._tell_of_suspended("" if running is None else running.instance)
         elif self._silent != running.instance:
             self._silent = running.instance
         else:
@@ -54,6 +57,14 @@ class Leavings:
             log.error("procedure_lost", instance=running.instance, why=why)
             ended = {"instance": running.instance, "result": {"status": "ended", "reason": why}}
             self._post(substation_id(self._field.site), "finished", ended)
+
+    def _tell_of_suspended(self, procedure: str) -> None:
+        """A suspended procedure keeps the station for itself; somebody may have forgotten it."""
+        one = self._engine.instances.get(procedure)
+        still = procedure if isinstance(one, Orchestration) and one.suspended else ""
+        if still and still != self._still:
+            log.error("procedure_suspended", instance=still, why="nothing is shed or given back until it is resumed")
+        self._still = still
 
     def _name_gone(self) -> None:
         """Breakers with something open that the site has no more: nobody looks after them, so people must."""

@@ -7,7 +7,9 @@ from datetime import timedelta
 from config.models import Mode
 from gateway.clock import from_us
 from gateway.control import Code, ControlError
+from gateway.durable import Engine
 from gateway.durable.codec import Json
+from gateway.durable.instances import Orchestration
 from gateway.operations.arguments import Arguments, optional, seconds, text, who
 from gateway.operations.desk import Desk
 from gateway.shedding.activities import load_mode
@@ -24,11 +26,23 @@ async def override(desk: Desk, args: Arguments) -> Json:
     instance = optional(args, "instance") or (running.instance if running else None)
     if instance is None:
         raise ControlError(Code.REFUSED, "no procedure runs, so there is nothing to override")
+    if suspended(desk.engine, instance):
+        # It would be kept, and obeyed whenever somebody resumes it: not what a person means who decides now.
+        why = (
+            f"{instance} is suspended and hears nothing: resume or terminate it first, or operate the breakers yourself"
+        )
+        raise ControlError(Code.REFUSED, why)
     data = _decided(desk, args)
     async with desk.audited(args, "override", instance=instance, **data):
         await desk.engine.client.raise_event(instance, EVENT, data, raised_by=who(args))
     detail = f"{data['decision']} was given to {instance}; its status tells which step takes it"
     return {"accepted": True, "instance": instance, "detail": detail}
+
+
+def suspended(engine: Engine, instance: str) -> bool:
+    """True while this orchestration stands still."""
+    live = engine.instances.get(instance)
+    return isinstance(live, Orchestration) and live.suspended
 
 
 def _decided(desk: Desk, args: Arguments) -> dict[str, Json]:

@@ -14,6 +14,7 @@ from gateway.durable.instances import Orchestration
 from gateway.logs import lost_lines
 from gateway.operations.arguments import Arguments, limit
 from gateway.operations.desk import Desk
+from gateway.operations.station import suspended
 from gateway.shedding.measuring import read_load
 from gateway.shedding.substation import Substation
 from protocols.base import LinkState
@@ -53,7 +54,7 @@ async def status(desk: Desk, _: Arguments) -> Json:
         "started": iso(health.started_us),
         "pid": os.getpid(),
         "config_sha256": site.sha256,
-        "warnings": [*site.warnings, *health.warnings(), *_not_kept()],
+        "warnings": [*_stands_still(desk, station), *site.warnings, *health.warnings(), *_not_kept()],
     }
 
 
@@ -71,6 +72,14 @@ def _not_kept() -> list[str]:
     """A log that can't be written is told where people look, for the log can't tell it."""
     lost = lost_lines()
     return [f"{lost} lines of the log could not be written"] if lost else []
+
+
+def _stands_still(desk: Desk, station: Substation) -> list[str]:
+    """A suspended procedure keeps the station: meanwhile nothing is shed and nothing given back, and people must know."""
+    running = station.running
+    if running is None or not suspended(desk.engine, running.instance):
+        return []
+    return [f"{running.instance} is suspended: nothing is shed or given back until it is resumed or terminated"]
 
 
 def _held(desk: Desk, station: Substation) -> dict[str, Json]:

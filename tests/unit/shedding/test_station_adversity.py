@@ -15,7 +15,7 @@ from config.models import Mode
 from gateway.durable import OrchestrationRuntimeStatus
 from gateway.shedding import substation as core
 from gateway.shedding.breaker_model import Phase
-from gateway.shedding.entities import breaker_id, substation_id
+from gateway.shedding.entities import breaker_id, substation_id, transformer_id
 from gateway.shedding.states import breaker_state
 from gateway.watch import CommittedBreakers, Observer, Watch
 from protocols.base import Position, Quality
@@ -175,6 +175,23 @@ async def test_what_needs_a_person_is_said_once(station):
     said = [(line["event"], line.get("feeder") or line.get("feeders")) for line in lines]
     assert said.count(("breaker_unresolved", "A1")) == 1
     assert said.count(("shed_without_procedure", ["A2"])) == 1
+
+
+async def test_a_suspended_procedure_that_keeps_the_station_is_said_each_time(station):
+    station.driver.load = 990.0
+    told = {"armed": True, "measured": True, "load_pct": 99.0}
+    await station.client.signal_entity(transformer_id(station.site), "observe", told)
+    await station.phase("shed-Northgate-000001", "cooldown")
+    watch = watch_of(station)
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(2):
+            await station.client.suspend("shed-Northgate-000001", "crew on site")
+            watch.look()
+            watch.look()
+            await station.client.resume("shed-Northgate-000001", "crew is off")
+            watch.look()
+    said = [line["instance"] for line in lines if line["event"] == "procedure_suspended"]
+    assert said == ["shed-Northgate-000001"] * 2
 
 
 # --- a site that changes while feeders are shed ---

@@ -18,6 +18,7 @@ from tests.core_station import Station
 
 from .conftest import Ask
 from .test_operations import audit, refused
+from .test_stories import shed
 
 
 async def status(ask: Ask, instance: str) -> str:
@@ -36,6 +37,17 @@ async def test_what_stands_still_goes_on_when_it_is_resumed(ask: Ask, station: S
     asked = {one["op"]: (one["actor"], one.get("reason")) for one in audit(station)}
     assert asked["instances.suspend"] == ("ada (scada)", "crew on site")
     assert asked["instances.resume"] == ("bob (scada)", "crew is off")
+
+
+async def test_a_suspended_procedure_is_no_secret_and_takes_no_override(ask: Ask, station: Station) -> None:
+    instance = await shed(station)
+    await ask("instances.suspend", instance=instance, reason="crew on site")
+    assert any("is suspended" in warning for warning in (await ask("status"))["warnings"])
+    code, words = await refused(ask("override", decision="cancel-and-restore", reason="calm"))
+    assert (code, "resume or terminate it first" in words) == (Code.REFUSED, True)
+    await ask("instances.resume", instance=instance, reason="crew is off")
+    assert not any("is suspended" in warning for warning in (await ask("status"))["warnings"])
+    assert (await ask("override", decision="cancel-and-restore", reason="calm"))["accepted"] is True
 
 
 async def test_a_failed_one_is_rewound_and_its_failed_step_runs_again(ask: Ask, station: Station) -> None:
