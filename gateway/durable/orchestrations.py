@@ -181,6 +181,8 @@ class Orchestrations:
             case h.ExecutionCompleted():
                 self._end(instance, OrchestrationRuntimeStatus.Completed, action.result, None)
             case h.ExecutionFailed():
+                why = str(action.details)
+                log.warning("orchestration_failed", instance=instance.id, orchestrator=instance.name, why=why)
                 self._end(instance, OrchestrationRuntimeStatus.Failed, NULL, action.details)
             case _:
                 self._decisions.carry_out(instance, action)

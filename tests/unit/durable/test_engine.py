@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.durable import (
     AlreadyExistsError,
@@ -399,6 +400,34 @@ async def test_evicted_generators_are_replayed_to_the_same_state(site, wait_unti
     for name in names:
         assert (await engine.client.wait_for_completion(name, 5)).output == [f"{name} first", f"{name} second"]
     assert engine.counters.replays >= 8
+
+
+async def test_one_that_fails_is_said_and_one_that_is_terminated_is_not(site):
+    def parent(context):
+        return (yield context.call_sub_orchestrator("child"))
+
+    def child(context):
+        yield context.wait_for_external_event("go")
+        raise ValueError("no such tier")
+
+    site.registry.orchestrator(parent)
+    site.registry.orchestrator(child)
+    engine = await site.start()
+    with capture_logs() as lines:
+        await engine.client.start_new("parent", "p")
+        await engine.client.start_new("child", "c")
+        await engine.client.terminate("c", "a drill")
+        await engine.on_disk()
+        (instance,) = {one.instance_id for one in await engine.client.get_status_all()} - {"p", "c"}
+        await engine.client.raise_event(instance, "go")
+        await engine.client.wait_for_completion("p", 5)
+    told = [
+        (one["instance"], one["orchestrator"], one["why"]) for one in lines if one["event"] == "orchestration_failed"
+    ]
+    assert told == [
+        (instance, "child", "ValueError: no such tier"),
+        ("p", "parent", "TaskFailedError: child failed: ValueError: no such tier"),
+    ]
 
 
 async def test_code_that_raises_system_exit_fails_its_instance_only(site):
