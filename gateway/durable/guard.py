@@ -38,7 +38,8 @@ _OWN_FILES = __file__.rsplit("/", 1)[0] + "/"
 _BOUNDARY = _OWN_FILES + "program.py"
 _RUNS_STEPS = ("start", "_send", "_throw", "close")
 """Every step is run from there, by these."""
-_LET_THROUGH = ("structlog", "logging", "linecache", "tokenize", "warnings", "traceback", "zoneinfo")
+_LOGGERS = ("structlog", "logging")
+_LET_THROUGH = (*_LOGGERS, "linecache", "tokenize", "warnings", "traceback", "zoneinfo")
 """Libraries that may open files."""
 
 _EVENTS = {"open": IO, "builtins.input": IO, "time.sleep": SLEEP, "_thread.start_new_thread": THREAD}
@@ -131,6 +132,15 @@ class Step:
                 nearest = at
             last, at = at, at.f_back
         return None
+
+    def logs(self, frame: FrameType) -> bool:
+        """True if a logger is at work in this stack."""
+        at: FrameType | None = frame
+        while at is not None and at.f_code.co_filename != _BOUNDARY:
+            if str(at.f_globals.get("__name__", "")).partition(".")[0] in _LOGGERS:
+                return True
+            at = at.f_back
+        return False
 
     def answers_for(self, frame: FrameType) -> bool:
         """True if the author's code wanted what happens here: not the engine, a logger, or an import."""

@@ -3,8 +3,9 @@
 All orchestrators run on the engine's one thread, and nothing there can interrupt one that loops for ever. A second thread
 looks about once a second which step runs in which thread; one that is over the limit gets ``StepTooLong`` raised into it,
 again and again until it has ended. It derives from BaseException, so that an author's ``except Exception`` lets it pass.
-The thread sleeps while no step runs, and costs a look a second while some do. C code that doesn't return (a regular
-expression without end) can't be interrupted; the service's own watchdog ends that.
+A log line that the machine doesn't take is not the author's doing: as long as the same one is being written, that does not
+count. The thread sleeps while no step runs, and costs a look a second while some do. C code that doesn't return (a
+regular expression without end) can't be interrupted; the service's own watchdog ends that.
 
 What must stay true: nothing is ever raised outside of the step that it was meant for. The looking thread first says so in
 the step (``too_long``) and then sees whether the step still runs; the step first takes itself out of ``running`` and then
@@ -45,6 +46,9 @@ class Step(Protocol):
     def place(self, frame: FrameType) -> str | None:
         """File and line of the author's code in this stack; None if the stack doesn't belong to a step."""
 
+    def logs(self, frame: FrameType) -> bool:
+        """True if a logger is at work in this stack."""
+
 
 _now = time.monotonic
 
@@ -82,7 +86,7 @@ class Watch:
         self.asleep = True
 
     def _look(self) -> None:
-        seen: dict[int, tuple[Step, int, float]] = {}
+        seen: dict[int, tuple[Step, int, float, object]] = {}
         now = _now()
         while True:
             # A process that was stopped for a while, or a starved one, has not worked for so long.
@@ -93,9 +97,10 @@ class Watch:
             for thread, step in running.copy().items():
                 number = step.number
                 known = before.get(thread)
-                same = known is not None and known[0] is step and known[1] == number
-                spent = known[2] + passed if known is not None and same else 0.0
-                seen[thread] = step, number, spent
+                spent, writes = 0.0, _log_line(thread, step)
+                if known is not None and known[0] is step and known[1] == number:
+                    spent = known[2] if writes is not None and writes == known[3] else known[2] + passed
+                seen[thread] = step, number, spent, writes
                 if spent >= self.limit_s:
                     late = True
                     self._end(thread, step, number)
@@ -131,6 +136,12 @@ class Watch:
                 pass
         except StepTooLong:
             return
+
+
+def _log_line(thread: int, step: Step) -> object:
+    """What tells two looks at the same log line that is being written from two lines; None if none is."""
+    frame = sys._current_frames().get(thread)
+    return None if frame is None or not step.logs(frame) else (id(frame), frame.f_lasti)
 
 
 def _raise_in(thread: int) -> None:

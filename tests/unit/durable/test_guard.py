@@ -465,6 +465,27 @@ def test_a_process_that_stood_still_has_not_worked_for_so_long(short_limit, monk
     assert told(started(works_for_some_looks)) == "true"
 
 
+def test_a_log_line_that_the_machine_does_not_take_is_not_the_step_s_fault(short_limit):
+    def blocks(logger, method, event):
+        threading.Event().wait(0.5)  # a pipe that nobody empties
+        return event
+
+    def says_so(context):
+        structlog.wrap_logger(structlog.ReturnLogger(), processors=[blocks]).info("opens 7B")
+        return "done"
+
+    assert told(started(says_so)) == '"done"'
+
+
+def test_one_that_never_stops_logging_is_stopped(short_limit):
+    def chatters(context):
+        log = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
+        while True:
+            log.info("again")
+
+    assert told(started(chatters))[0] == "LimitExceededError"
+
+
 def test_what_is_raised_as_the_step_ends_never_reaches_the_code_after_it(short_limit, monkeypatch):
     """The worst moment: the watch has seen that the step runs, and raises when it has just ended."""
     really, decided = overrun._raise_in, threading.Event()
