@@ -18,6 +18,8 @@ from gateway.operations.desk import Desk
 from gateway.shedding.entities import substation_id
 from gateway.shedding.substation import PROTOCOL
 
+PAGE = 1_000
+
 
 async def show_list(desk: Desk, args: Arguments) -> Json:
     """A page of orchestrations."""
@@ -116,11 +118,11 @@ async def rewind(desk: Desk, args: Arguments) -> Json:
     """Take a failed orchestration back to before its failure; a procedure has to have the station for that."""
     instance, reason = text(args, "instance"), text(args, "reason")
     async with desk.audited(args, "instances.rewind", instance=instance, reason=reason):
-        given_back = await _claim_again(desk, instance)
+        give_back = await _claim_again(desk, instance)
         try:
             await desk.engine.client.rewind(instance, reason, raised_by=who(args))
         except BaseException:
-            await given_back()
+            await give_back()
             raise
     return {"accepted": True}
 
@@ -153,26 +155,46 @@ async def purge(desk: Desk, args: Arguments) -> Json:
 
 
 async def _claim_again(desk: Desk, instance: str) -> Callable[[], Awaitable[None]]:
-    """The station for a procedure that has failed and so has given it back; what undoes that.
+    """The station for a procedure that has failed and so has given it back, and goes on when this instance is rewound; what
+    undoes that.
 
     Errors: ControlError (``refused``) while another one has it: there are never two.
     """
-
-    async def nothing() -> None:
-        pass
+    station = substation_id(desk.field.site)
+    claimed: list[str] = []
 
     async def give_back() -> None:
-        ended = {"instance": instance, "result": {"status": "failed", "reason": "it could not be rewound"}}
-        await desk.engine.client.signal_entity(station, "finished", ended)
+        for procedure in claimed:
+            ended = {"instance": procedure, "result": {"status": "failed", "reason": "it could not be rewound"}}
+            await desk.engine.client.signal_entity(station, "finished", ended)
 
-    station = substation_id(desk.field.site)
-    status = await desk.engine.client.get_status(instance)
-    if status.name != PROTOCOL or status.runtime_status is not OrchestrationRuntimeStatus.Failed:
-        return nothing
-    claimed = await desk.engine.client.call_entity(station, "claim", {"instance": instance}, operator=True)
-    if not claimed["granted"]:
-        raise ControlError(Code.REFUSED, f"{instance} can't have the station again: {claimed['reason']}")
+    for procedure in await _failed_procedures(desk, instance):
+        told = await desk.engine.client.call_entity(station, "claim", {"instance": procedure}, operator=True)
+        if not told["granted"]:
+            await give_back()
+            raise ControlError(Code.REFUSED, f"{procedure} can't have the station again: {told['reason']}")
+        claimed.append(procedure)
     return give_back
+
+
+async def _failed_procedures(desk: Desk, instance: str) -> list[str]:
+    """The procedures that a rewind of this instance brings back: itself, and what failed below it."""
+    store = desk.engine.store
+    found: list[str] = []
+    after: str | None = None
+    while True:
+        failed = [OrchestrationRuntimeStatus.Failed.value]
+        page = await store.instances(kind=ORCHESTRATION, name=PROTOCOL, statuses=failed, limit=PAGE, after=after)
+        for one in page:
+            above: InstanceRow | None = InstanceRow(*one)
+            while above is not None and above.instance != instance:
+                parent = await store.instance(above.parent) if above.parent else None
+                above = None if parent is None else InstanceRow(*parent)
+            if above is not None:
+                found.append(one[0])
+        if len(page) < PAGE:
+            return found
+        after = page[-1][0]
 
 
 def _instance(one: DurableOrchestrationStatus) -> dict[str, Json]:

@@ -103,6 +103,30 @@ async def test_a_procedure_is_rewound_only_while_it_can_have_the_station(ask: As
     assert await status(ask, instance) == "Running"
 
 
+async def test_a_procedure_that_comes_back_with_its_parent_needs_the_station_too(ask: Ask, station: Station) -> None:
+    def Night(context):
+        yield context.call_sub_orchestrator(PROTOCOL, {"reason": "test"}, instance_id="p")
+
+    async def plans_for_ever(_: object) -> None:
+        await asyncio.Event().wait()
+
+    station.engine.registry.orchestrator(Night)
+    station.engine.registry._activities.pop("PlanShed")
+    station.driver.load = 990.0
+    await ask("instances.start", name="Night", instance="n")
+    assert (await station.ended("n")).runtime_status == "Failed"
+    station.engine.registry.activity(plans_for_ever, "PlanShed")
+    await station.client.call_entity(substation_id(station.site), "claim", {"instance": "another"})
+    code, words = await refused(ask("instances.rewind", instance="n", reason="x"))
+    assert (code, "p can't have the station again: another runs already" in words) == (Code.REFUSED, True)
+    assert [await status(ask, one) for one in ("n", "p")] == ["Failed", "Failed"]
+    ended = {"instance": "another", "result": {"status": "done"}}
+    await station.client.call_entity(substation_id(station.site), "finished", ended)
+    await ask("instances.rewind", instance="n", reason="x")
+    assert await claimed_by(station) == "p"
+    assert [await status(ask, one) for one in ("n", "p")] == ["Running", "Running"]
+
+
 async def test_a_rewind_that_is_refused_gives_the_station_back(
     ask: Ask, station: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:
