@@ -2,8 +2,9 @@
 
 Off unless ``gateway.http_hosts`` names hosts: whoever may start an orchestration should not thereby reach any machine
 that the gateway reaches. What must stay true: no connection is opened to a host and port that are not in the list, by a
-redirect neither; an answer is bounded in time and size. Like every activity it runs at least once: a crash between the
-request and the journal sends it again, so a request that changes something should carry a key of its own.
+redirect neither, which is told no headers that were meant for another; an answer is bounded in time and size. Like every
+activity it runs at least once: a crash between the request and the journal sends it again, so a request that changes
+something should carry a key of its own.
 """
 
 from __future__ import annotations
@@ -66,6 +67,10 @@ def http_activity(hosts: Iterable[str], timeout_s: float = TIMEOUT_S) -> Callabl
             if not follows:
                 return _told(answer)
             uri = urljoin(uri, str(target))
+            if _origin(urlsplit(uri)) != _origin(parts):
+                # What authorises a call is meant for whom it was given for; an Accept is no secret.
+                kept = {name: value for name, value in order.headers.items() if name.lower().startswith("accept")}
+                order = msgspec.structs.replace(order, headers=kept, content=None)
         raise HttpCallError(f"{order.uri} redirects more than {MAX_REDIRECTS} times")
 
     return call_http
@@ -75,6 +80,10 @@ class _Answer(msgspec.Struct):
     status: int
     headers: http.client.HTTPMessage
     body: bytes
+
+
+def _origin(parts: SplitResult) -> tuple[str, str]:
+    return parts.scheme, parts.netloc.lower()
 
 
 def _permitted(uri: str, allowed: frozenset[str]) -> SplitResult:

@@ -21,6 +21,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers by the path; remembers what it was asked."""
 
     asked: ClassVar[list[tuple[str, str, dict[str, str], bytes]]] = []
+    away: ClassVar[str] = ""
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -42,6 +43,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._answer(307, b"", Location="/round")
             case "/away":
                 self._answer(301, b"", Location="http://127.0.0.1:9/secret")
+            case "/elsewhere":
+                self._answer(302, b"", Location=self.away)
             case "/fails":
                 self._answer(503, b"busy")
             case _:
@@ -105,6 +108,20 @@ def test_an_error_status_is_an_answer(call: Call) -> None:
 def test_a_redirect_is_followed_for_a_question_and_told_for_a_command(call: Call) -> None:
     assert call("/there")["content"] == "Grüße"
     assert call("/there", "POST")["status_code"] == 302
+
+
+def test_another_host_is_not_told_what_authorises_the_call(server: str) -> None:
+    other = server.replace("127.0.0.1", "localhost")
+    activity = http_activity([server, other])
+    headers = {"Authorization": "Bearer 7", "X-Key": "7", "Accept": "text/plain"}
+    for target, told in (("/here", {"Authorization", "X-Key"}), (f"http://{other}/here", set())):
+        Handler.asked.clear()
+        Handler.away = target
+        activity({"method": "GET", "uri": f"http://{server}/elsewhere", "headers": headers})
+        (_, _, first, _), (_, _, second, _) = Handler.asked
+        assert {"Authorization", "X-Key", "Accept"} <= first.keys()
+        assert {"Authorization", "X-Key"} & second.keys() == told
+        assert "Accept" in second
 
 
 @pytest.mark.parametrize(
