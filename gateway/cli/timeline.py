@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.cli.fields import MISSING, Fields, duration, moment, plain, table, with_short_times
 
-_NAME_WIDTH, _TOLD_WIDTH, _DETAIL_WIDTH = 44, 50, 140
+_NAME_WIDTH, _TOLD_WIDTH, _DETAIL_WIDTH, _FAILURE_WIDTH = 44, 50, 140, 400
 
 
 def timeline_lines(result: Fields) -> list[str]:
@@ -94,7 +94,8 @@ def _details(row: Fields, day: str) -> str:
     told = ": ".join(words)
     told = f"{told}; {value}" if told and value else told or value
     arrow = f"{_cut(told, _TOLD_WIDTH)} → {came}" if told and came else told or came
-    return _cut(with_short_times(plain(arrow), day) if arrow else "", _DETAIL_WIDTH)
+    width = _FAILURE_WIDTH if row.raw("failure") else _DETAIL_WIDTH  # what to do stands at the end of an error
+    return _cut(with_short_times(plain(arrow), day) if arrow else "", width)
 
 
 def span(seconds: float | None) -> str:

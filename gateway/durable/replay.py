@@ -48,7 +48,7 @@ def _compare(execution: Execution, recorded: list[h.Event], decided: list[h.Acti
         had, asked, line = _words(was), _words(now), execution.line_of(task_id)
         raise NondeterminismError(
             f"{execution.instance}: history has {had}, the code asked for {asked}"
-            f" ({line}); a running orchestration must not be changed",
+            f" ({line}); a running orchestration must not be changed: put its code back, then rewind it",
             task_id,
             had,
             asked,

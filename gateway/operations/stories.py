@@ -38,6 +38,7 @@ AUDIT_LOOK_BACK = 2_000
 """Records before an effect among which the request that caused it is sought."""
 AUDIT_LOOK_AHEAD = 50
 PREVIEW_WIDTH = 200
+FAILURE_WIDTH = 400
 REPLAYED_TURNS_AT_MOST = 1_000
 """Turns of an instance on disk that are replayed to tell what it waits for: some tens of milliseconds."""
 
@@ -105,7 +106,7 @@ def _in_words(row: Row) -> dict[str, Json]:
     if row.kind != "timer":
         told["value"] = _sentence(row.value)
     told["result"] = preview_raw(row.result, PREVIEW_WIDTH)
-    told["failure"] = None if row.failure is None else preview(str(row.failure), PREVIEW_WIDTH)
+    told["failure"] = None if row.failure is None else preview(str(row.failure), FAILURE_WIDTH)
     return told
 
 

@@ -72,6 +72,14 @@ def test_a_beginning_that_was_not_read_is_said_to_be_missing() -> None:
     )
 
 
+def test_an_error_is_told_to_its_end_where_it_says_what_to_do() -> None:
+    failure = f"NondeterminismError: {'history and code ' * 12}; put its code back"
+    rows = [row(0, "failed", outcome="failed", failure=failure), row(0, "says", value="x" * 200)]
+    *_, failed, says = timeline_lines(Fields({**ANSWER, "rows": rows, "waits": ""}))
+    assert failed.endswith("; put its code back")
+    assert says.endswith("x…")
+
+
 def test_one_that_has_not_run_yet() -> None:
     assert timeline_lines(Fields({**ANSWER, "rows": [], "started_by": None}))[-1] == "It has not run yet."
 
