@@ -3,6 +3,7 @@
 # make bench   figures, beside those of bare libraries (ONLY=mass_shed: one case)
 # make lint    linters and types alone
 # make soak    the long runs of the tests
+# make setup   .venv alone, with what it takes to run
 # make clean   remove what was built here
 #
 # Everything happens in .venv, which is made from PYTHON (3.11 or newer) and made anew when pyproject.toml changes.
@@ -19,7 +20,7 @@ RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	if "$$name" -c '$(RECENT)' 2>/dev/null; then echo "$$name"; break; fi; done)
 
-.PHONY: help run test bench lint soak clean
+.PHONY: help run test bench lint soak setup clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +42,8 @@ $(TOOLS): $(STAMP)
 	@echo "Adding what tests need"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,sim]'
 	@touch $@
+
+setup: $(STAMP)
 
 run: $(STAMP)
 	@exec $(BIN)/python -m simulators.heatwave $(ARGS)

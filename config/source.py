@@ -107,7 +107,11 @@ def read_toml(file: str, text: str, problems: Problems) -> Document | None:
         line = int(at[1]) if at else text.count("\n") + 1
         what = re.sub(r" ?\(at [^)]*\)", "", message) if isinstance(error, ValueError) else "brackets nest too deep"
         shown = text.split("\n")[line - 1].strip()[:60]
-        problems.add(file, line, f"this is not TOML: {what} (in {shown!r})", 'lines such as key = "text" or key = 1.5')
+        if what == "Cannot overwrite a value":  # tomllib's words for it
+            problems.add(file, line, f"this key stands there twice (in {shown!r})", "each key once")
+        else:
+            instead = 'lines such as key = "text" or key = 1.5'
+            problems.add(file, line, f"this is not TOML: {what} (in {shown!r})", instead)
         return None
     return Document(file, data, key_lines(text))
 

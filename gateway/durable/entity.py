@@ -308,10 +308,17 @@ def entity_function(function: Callable[..., object]) -> EntityFunction:
     """The function of an entity: itself, or for a class one that calls a method for each operation.
 
     A class-based entity keeps its attributes as state, and may take (input) or (input, context) in each method.
-    ``delete`` ends it, unless the class has a method of that name.
+    ``delete`` ends it, unless the class has a method of that name. Errors: TypeError for a class that wants arguments.
     """
     if not inspect.isclass(function):
         return function
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        raise TypeError(
+            f"the entity {function.__name__} must be made without arguments (its __init__ takes some): it is there as soon "
+            "as it is spoken to"
+        ) from None
 
     def run(context: DurableEntityContext) -> object:
         entity = function()

@@ -107,6 +107,7 @@ ONE_MISTAKE = [
     ("site.toml", 'ambient = "t1_ambient"', 'ambient = "x"', "no measurement 'x'", "t1_ambient"),
     ("site.toml", 'devices = "devices.csv"', 'devices = "none.csv"', "there is no file", "path"),
     ("site.toml", 'name = "T1"', 'name = "T1', "this is not TOML", "key ="),
+    ("site.toml", 'load = "t1_load"', 'name = "T2"', "this key stands there twice", "each key once"),
     ("site.toml", "timeout_s = 1.0", "timeout = 1.0", "unknown key 'timeout' in [device_defaults]", "timeout_s"),
     ("devices.csv", "192.0.2.11,502,1", "192.0.2.11,502,0", "broadcast", "1 to 255"),
     ("devices.csv", "192.0.2.11,502,1", "192.0.2.11,70000,1", "out of range", "65535"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -192,3 +193,17 @@ def test_states_must_be_frozen_and_code_must_not_be_async():
         registry.orchestrator(orchestrates)
     with pytest.raises(TypeError, match="async"):
         registry.entity(orchestrates)
+
+
+def test_a_class_that_wants_arguments_is_refused_before_anyone_speaks_to_it():
+    class Meter:
+        def __init__(self, factor):
+            self.factor = factor
+
+    @dataclass
+    class Reading:
+        kw: float
+
+    for wants in (Meter, Reading):
+        with pytest.raises(TypeError, match=f"entity {wants.__name__} must be made without arguments"):
+            Registry().entity(wants)
