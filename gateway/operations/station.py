@@ -26,12 +26,9 @@ async def override(desk: Desk, args: Arguments) -> Json:
     instance = optional(args, "instance") or (running.instance if running else None)
     if instance is None:
         raise ControlError(Code.REFUSED, "no procedure runs, so there is nothing to override")
-    if suspended(desk.engine, instance):
-        # It would be kept, and obeyed whenever somebody resumes it: not what a person means who decides now.
-        why = (
-            f"{instance} is suspended and hears nothing: resume or terminate it first, or operate the breakers yourself"
-        )
-        raise ControlError(Code.REFUSED, why)
+    if why := stands_still(desk.engine, instance):
+        # It would be kept, and obeyed whenever it goes on: not what a person means who decides now.
+        raise ControlError(Code.REFUSED, f"{instance} {why} and hears nothing; breakers can be operated one by one")
     data = _decided(desk, args)
     async with desk.audited(args, "override", instance=instance, **data):
         await desk.engine.client.raise_event(instance, EVENT, data, raised_by=who(args))
@@ -39,10 +36,14 @@ async def override(desk: Desk, args: Arguments) -> Json:
     return {"accepted": True, "instance": instance, "detail": detail}
 
 
-def suspended(engine: Engine, instance: str) -> bool:
-    """True while this orchestration stands still."""
+def stands_still(engine: Engine, instance: str) -> str:
+    """Why this orchestration does nothing now, and what to do about it, as a clause; empty if it goes on."""
     live = engine.instances.get(instance)
-    return isinstance(live, Orchestration) and live.suspended
+    if not isinstance(live, Orchestration) or live.terminal:
+        return ""
+    if live.suspended:
+        return "is suspended (resume or terminate it)"
+    return f"can't run (terminate it, or start with the right code: {live.stuck})" if live.stuck else ""
 
 
 def _decided(desk: Desk, args: Arguments) -> dict[str, Json]:

@@ -14,7 +14,7 @@ from gateway.durable.instances import Orchestration
 from gateway.logs import lost_lines
 from gateway.operations.arguments import Arguments, limit
 from gateway.operations.desk import Desk
-from gateway.operations.station import suspended
+from gateway.operations.station import stands_still
 from gateway.shedding.measuring import read_load
 from gateway.shedding.substation import Substation
 from protocols.base import LinkState
@@ -75,11 +75,10 @@ def _not_kept() -> list[str]:
 
 
 def _stands_still(desk: Desk, station: Substation) -> list[str]:
-    """A suspended procedure keeps the station: meanwhile nothing is shed and nothing given back, and people must know."""
+    """A procedure that does nothing keeps the station all the same: nothing is shed or given back; people must know."""
     running = station.running
-    if running is None or not suspended(desk.engine, running.instance):
-        return []
-    return [f"{running.instance} is suspended: nothing is shed or given back until it is resumed or terminated"]
+    why = "" if running is None else stands_still(desk.engine, running.instance)
+    return [f"{running.instance} {why}: meanwhile nothing is shed or given back"] if running and why else []
 
 
 def _held(desk: Desk, station: Substation) -> dict[str, Json]:

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.control import Code
 from gateway.durable.exported import RecordedHistory
+from gateway.durable.instances import Orchestration
 from gateway.durable.rehearsal import Verdict, rehearse
 from gateway.shedding.entities import substation_id
 from gateway.shedding.substation import PROTOCOL
@@ -44,10 +45,20 @@ async def test_a_suspended_procedure_is_no_secret_and_takes_no_override(ask: Ask
     await ask("instances.suspend", instance=instance, reason="crew on site")
     assert any("is suspended" in warning for warning in (await ask("status"))["warnings"])
     code, words = await refused(ask("override", decision="cancel-and-restore", reason="calm"))
-    assert (code, "resume or terminate it first" in words) == (Code.REFUSED, True)
+    assert (code, "is suspended (resume or terminate it)" in words) == (Code.REFUSED, True)
     await ask("instances.resume", instance=instance, reason="crew is off")
     assert not any("is suspended" in warning for warning in (await ask("status"))["warnings"])
     assert (await ask("override", decision="cancel-and-restore", reason="calm"))["accepted"] is True
+
+
+async def test_a_procedure_whose_code_is_gone_is_no_secret_and_takes_no_override(ask: Ask, station: Station) -> None:
+    instance = await shed(station)
+    one = station.engine.instances[instance]
+    assert isinstance(one, Orchestration)
+    one.stuck = "there is no orchestrator of that name"
+    assert any("can't run" in warning for warning in (await ask("status"))["warnings"])
+    code, words = await refused(ask("override", decision="cancel-and-restore", reason="calm"))
+    assert (code, "can't run" in words) == (Code.REFUSED, True)
 
 
 async def test_a_failed_one_is_rewound_and_its_failed_step_runs_again(ask: Ask, station: Station) -> None:
