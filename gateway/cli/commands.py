@@ -5,7 +5,7 @@ carries ``actor``, the name that a person gave; the daemon knows the user of the
 
     status                                                     report
     timers          [limit]                                    audit.verify
-    instances.list  [status name prefix since until            instances.start     name [input instance] actor
+    instances.list  [status name prefix since until            instances.start     name [input instance version] actor
                     limit after]                               instances.raise     instance event [data] actor
     instances.show  instance [history]                         instances.terminate | suspend | resume | rewind
     instances.timeline instance [exact]                                            instance reason actor
@@ -116,7 +116,7 @@ def _instances_show(options: argparse.Namespace) -> Request:
 
 
 def _instances_start(options: argparse.Namespace) -> Request:
-    args: dict[str, JsonValue] = {"name": options.name, **_given(options, "instance")}
+    args: dict[str, JsonValue] = {"name": options.name, **_given(options, "instance", "version")}
     if options.input is not None:
         args["input"] = _json_text("--input", options.input)
     return _action(options, "instances.start", args)

@@ -176,6 +176,7 @@ def _add_instances(parser: argparse.ArgumentParser) -> None:
     start.add_argument("name", metavar="NAME", help="the orchestrator")
     start.add_argument("--input", metavar="JSON", help="its input; @FILE reads it from a file")
     start.add_argument("--id", dest="instance", metavar="ID", help="its instance id (a new one)")
+    start.add_argument("--version", metavar="V", help="which of several versions of its code (the highest)")
     event = commands.add_parser("raise", parents=act, help="send an external event to an instance")
     event.add_argument("instance", metavar="ID")
     event.add_argument("event", metavar="EVENT", help="its name, such as OperatorOverride")

@@ -73,10 +73,10 @@ async def export(desk: Desk, args: Arguments) -> Json:
 
 async def start(desk: Desk, args: Arguments) -> Json:
     """Start an orchestration."""
-    name, wanted = text(args, "name"), optional(args, "instance")
+    name, wanted, version = text(args, "name"), optional(args, "instance"), optional(args, "version")
     instance = uuid.uuid4().hex if wanted is None else wanted
     async with desk.audited(args, "instances.start", instance=instance, name=name):
-        await desk.engine.client.start_new(name, instance, args.get("input"))
+        await desk.engine.client.start_new(name, instance, args.get("input"), version)
     return {"instance": instance}
 
 

@@ -167,9 +167,9 @@ class TestWhatIsAsked:
             ("instances list --status Running --limit 2", "instances.list", {"status": "Running", "limit": 2}),
             ("instances show shed-1 --history", "instances.show", {"instance": "shed-1", "history": True}),
             (
-                'instances start LoadShed --input {"tiers":["ev"]} --id s-1 --actor jane',
+                'instances start LoadShed --input {"tiers":["ev"]} --id s-1 --version 1.9 --actor jane',
                 "instances.start",
-                {"name": "LoadShed", "input": {"tiers": ["ev"]}, "instance": "s-1", "actor": "jane"},
+                {"name": "LoadShed", "input": {"tiers": ["ev"]}, "instance": "s-1", "version": "1.9", "actor": "jane"},
             ),
             (
                 "instances raise s-1 OperatorOverride --data null --actor jane",

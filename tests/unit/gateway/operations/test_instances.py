@@ -40,6 +40,19 @@ async def test_what_stands_still_goes_on_when_it_is_resumed(ask: Ask, station: S
     assert asked["instances.resume"] == ("bob (scada)", "crew is off")
 
 
+async def test_one_of_several_versions_is_started(ask: Ask, station: Station) -> None:
+    def relief(context: Any) -> str:
+        return str(context.version)
+
+    for version in ("1.9", "1.10"):
+        station.engine.registry.orchestrator(relief, version=version)
+    await ask("instances.start", name="relief", instance="old", version="1.9")
+    await ask("instances.start", name="relief", instance="new")
+    assert [(await station.ended(one)).output for one in ("old", "new")] == ["1.9", "1.10"]
+    code, words = await refused(ask("instances.start", name="relief", version="2"))
+    assert (code, "1.9, 1.10" in words) == (Code.NOT_FOUND, True), words
+
+
 async def test_a_suspended_procedure_is_no_secret_and_takes_no_override(ask: Ask, station: Station) -> None:
     instance = await shed(station)
     await ask("instances.suspend", instance=instance, reason="crew on site")
