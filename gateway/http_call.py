@@ -9,8 +9,11 @@ something should carry a key of its own.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterable
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -116,7 +119,12 @@ def _request(order: HttpOrder, parts: SplitResult, deadline: float) -> _Answer:
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=left_s)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     body = None if order.content is None else order.content.encode()
+    cut = threading.Timer(0.0, _cut_off, (connection,))
     try:
+        connection.connect()
+        # Each byte that comes gives a socket new patience; the lines before the body are read in there, many at once.
+        cut.interval = _left_s(deadline)
+        cut.start()
         headers = {"User-Agent": f"gridlatch/{__version__}", **order.headers}
         connection.request(order.method.upper(), path, body, headers)
         response = connection.getresponse()
@@ -124,9 +132,19 @@ def _request(order: HttpOrder, parts: SplitResult, deadline: float) -> _Answer:
     except TimeoutError:
         raise
     except (OSError, http.client.HTTPException, ValueError) as error:
+        _left_s(deadline)  # else it was cut off
         raise HttpCallError(f"{parts.hostname}: {type(error).__name__}: {error}") from error
     finally:
+        cut.cancel()
         connection.close()
+
+
+def _cut_off(connection: http.client.HTTPConnection) -> None:
+    """Whoever reads from it in another thread finds its end."""
+    open_one = connection.sock
+    if open_one is not None:
+        with contextlib.suppress(OSError):  # it is closed already
+            socket.socket.shutdown(open_one, socket.SHUT_RDWR)
 
 
 def _read(response: http.client.HTTPResponse, connection: http.client.HTTPConnection, deadline: float) -> bytes:

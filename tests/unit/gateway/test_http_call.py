@@ -37,6 +37,12 @@ class Handler(BaseHTTPRequestHandler):
                     for _ in range(40):
                         self.wfile.write(b"x")
                         time.sleep(0.05)
+            case "/slow-headers":
+                with contextlib.suppress(OSError):  # who asked has gone
+                    self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Long: ")
+                    for _ in range(40):
+                        self.wfile.write(b"x")
+                        time.sleep(0.05)
             case "/there":
                 self._answer(302, b"", Location="/here")
             case "/round":
@@ -137,9 +143,12 @@ def test_what_is_not_to_be_used_is_refused(call: Call, path: str, words: str) ->
         call(path)
 
 
-def test_an_answer_that_drips_is_cut_off(server: str) -> None:
+@pytest.mark.parametrize("path", ["/slow", "/slow-headers"])
+def test_an_answer_that_drips_is_cut_off(server: str, path: str) -> None:
+    began = time.monotonic()
     with pytest.raises(HttpCallError, match=r"no whole answer within 0.3 s"):
-        http_activity([server], timeout_s=0.3)({"method": "GET", "uri": f"http://{server}/slow"})
+        http_activity([server], timeout_s=0.3)({"method": "GET", "uri": f"http://{server}{path}"})
+    assert time.monotonic() - began < 1.5
 
 
 @pytest.mark.parametrize(
