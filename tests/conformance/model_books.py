@@ -87,7 +87,7 @@ def _row(instance: Orchestration | EntityInstance) -> Json:
 
 def _execution(execution: Execution) -> Json:
     external = execution._external
-    lock = execution._lock
+    lock = execution._section
     return {
         "open": sorted(execution._open),
         "next": execution.next_task,

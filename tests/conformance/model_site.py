@@ -263,6 +263,8 @@ class ModelSite:
         quiet, before = 0, None
         for _ in range(MAX_ROUNDS):
             self.watch()
+            if engine.failure is not None and not isinstance(engine.failure, PowerLost):
+                raise AssertionError("the engine stopped") from engine.failure
             counters = engine.counters
             now = (
                 counters.turns,
@@ -277,7 +279,6 @@ class ModelSite:
             )
             quiet = quiet + 1 if now == before and (self.disk.held or engine.idle) else 0
             if quiet >= QUIET_ROUNDS and not engine._orchestrations.reading:
-                assert engine.failure is None, engine.failure
                 return
             before = now
             await asyncio.sleep(0 if self._path is None else 0.0003)
