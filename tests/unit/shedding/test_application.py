@@ -375,6 +375,7 @@ async def test_nothing_starts_in_mode_monitor_nor_while_held_nor_over_the_cap():
     assert "held: 2 breakers moved" in (await substation(one))["last_note"]
     await one.client.call_entity(station_id, "release", {"actor": "m.meier"})
     first = (await substation(one))["running"]["instance"]
+    await one.until(lambda: b"phase" in bytes(one.engine.instances[first].custom_status), "it has the station")
     await one.client.call_entity(station_id, "finished", {"instance": first, "result": {"status": "restored"}})
     assert "the cap of this site" in (await substation(one))["last_note"]
     one.clock.advance(3601)
