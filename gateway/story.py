@@ -25,6 +25,7 @@ from gateway.shedding.breaker_model import Breaker
 from gateway.shedding.conduct import EVENT
 from gateway.shedding.field import Field
 from gateway.shedding.report import EventKind, Proof, ReportData, ReportEvent, Sample
+from gateway.shedding.status import feeders
 from gateway.shedding.substation import Substation, procedure_id
 from gateway.story_feeders import outages, outcome, proofs, touched
 from gateway.trend import TrendStore
@@ -147,10 +148,6 @@ def _zone(field: Field) -> tzinfo:
     return zone or local_zone()
 
 
-def _feeders(number: int) -> str:
-    return "1 feeder" if number == 1 else f"{number} feeders"
-
-
 def _summary(station: Substation, found: Found) -> str:
     if station.running is not None:
         return f"{station.running.instance} runs: {station.running.reason}."
@@ -164,10 +161,10 @@ def _summary(station: Substation, found: Found) -> str:
         parts.append(f"at most {float(str(result['peak_shed_kw'])) / 1000:.2f} MW were shed at once")
     failed = result.get("failed")
     if isinstance(failed, list) and failed:
-        parts.append(f"{_feeders(len(failed))} could not be opened: {', '.join(map(str, failed[:10]))}")
+        parts.append(f"{feeders(len(failed))} could not be opened: {', '.join(map(str, failed[:10]))}")
     left = result.get("not_closed")
     if isinstance(left, list) and left:
-        parts.append(f"{_feeders(len(left))} could not be closed: {', '.join(map(str, left[:10]))}")
+        parts.append(f"{feeders(len(left))} could not be closed: {', '.join(map(str, left[:10]))}")
     return "; ".join(parts) + "."
 
 

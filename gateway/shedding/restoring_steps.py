@@ -13,6 +13,7 @@ import msgspec
 from gateway.shedding.conduct import Step
 from gateway.shedding.measuring import TROUBLED_AT_MOST, RestorePlan
 from gateway.shedding.procedure import Procedure
+from gateway.shedding.status import feeders
 
 MAX_CLOSE_TRIES = 3
 """Attempts at closing one feeder; then a person has to see to it. Two failed closes lock a breaker out anyway."""
@@ -57,7 +58,7 @@ def restore(run: Procedure) -> Step[bool]:
                 return False
         else:
             why = plan.why or f"{plan.unresolved} breakers are not readable"
-            yield from run.wait_check("restoring", f"{plan.left} feeders are still off", why)
+            yield from run.wait_check("restoring", f"{feeders(plan.left)} still off", why)
 
 
 def close_stage(run: Procedure, plan: RestorePlan) -> Step[bool]:
@@ -65,7 +66,7 @@ def close_stage(run: Procedure, plan: RestorePlan) -> Step[bool]:
     conductor, settings = run.conductor, run.settings
     stage = dict(plan.feeders)
     conductor.say(
-        "restoring", f"closes {len(stage)} feeders, about {plan.kw:.0f} kW of {plan.headroom_kw:.0f} kW headroom"
+        "restoring", f"closes {feeders(len(stage))}, about {plan.kw:.0f} kW of {plan.headroom_kw:.0f} kW headroom"
     )
     outcomes = yield from run.command("SendReconnectCommand", list(stage))
     closed = [name for name, outcome in outcomes.items() if outcome == "done"]
@@ -78,7 +79,7 @@ def close_stage(run: Procedure, plan: RestorePlan) -> Step[bool]:
     end_us = conductor.now_us + int(settings.stage_wait_s * 1e6)
     while conductor.now_us < end_us:
         pause_s = min(settings.check_s, (end_us - conductor.now_us) / 1e6)
-        sentence = f"{len(closed)} feeders closed, {plan.left} still off"
+        sentence = f"{feeders(len(closed))} closed, {plan.left} still off"
         if (yield from conductor.wait(pause_s, "restoring", sentence, "the load to settle", end_us)):
             return True
         load = yield from run.measure()

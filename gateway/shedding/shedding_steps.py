@@ -14,6 +14,7 @@ from gateway.shedding.conduct import Step
 from gateway.shedding.measuring import Load, ShedPlan
 from gateway.shedding.override import Decision
 from gateway.shedding.procedure import Outdated, Procedure
+from gateway.shedding.status import feeders
 
 MAX_REPLACEMENTS = 5
 """Rounds of replacing failed feeders within one step; what is missing then is a shortfall, until the next step."""
@@ -99,7 +100,7 @@ def shed_tier(run: Procedure, tier: str, needed_kw: float | None) -> Step[float]
                 raise Outdated
             block = dict(plan.feeders[begin : begin + run.settings.block_size])
             run.conductor.say(
-                "shedding", f"opens {begin + len(block)} of {len(plan.feeders)} feeders of {tier}", "readback"
+                "shedding", f"opens {begin + len(block)} of {feeders(len(plan.feeders))} of {tier}", "readback"
             )
             opened = yield from open_block(run, block, left_out)
             opened_kw += opened

@@ -15,6 +15,11 @@ OVERRIDES_SHOWN = 8
 StatusDict = dict[str, object]
 
 
+def feeders(number: int) -> str:
+    """So many feeders, in words."""
+    return "1 feeder" if number == 1 else f"{number} feeders"
+
+
 @dataclass(slots=True)
 class Figures:
     """Running figures of a procedure. shed_kw: load before opening of what is shed now; shortfall_kw: missing to
