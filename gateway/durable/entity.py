@@ -31,12 +31,14 @@ MAX_ACTIONS_PER_OPERATION = 20_000
 class OperationRequest(
     msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag="OperationRequest"
 ):
-    """One operation that an entity is asked for. caller and caller_task: whom to answer; empty for a signal."""
+    """One operation that an entity is asked for. caller and caller_task: whom to answer; empty for a signal. sent_us: when
+    it was sent, or was to be told; 0 for one that no restart outlives."""
 
     name: str
     input: Raw = NULL
     caller: str = ""
     caller_task: int = 0
+    sent_us: int = 0
 
 
 class EntitySnapshot(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -118,6 +120,12 @@ class DurableEntityContext:
     def is_newly_constructed(self) -> bool:
         """True while the entity has no state yet."""
         return self._entity.state is None
+
+    @property
+    def sent_us(self) -> int:
+        """When this operation was sent, or was to be told (engine time, µs): long ago, if the gateway was without power
+        meanwhile. Now, for one that no restart outlives."""
+        return self._request.sent_us or self.now_us
 
     @property
     def current_utc_datetime(self) -> datetime:

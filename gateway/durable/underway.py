@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import msgspec
 import structlog
 
 from gateway.durable import history as h
@@ -129,7 +130,9 @@ class Underway:
 
         Errors: LimitExceededError, when too many wait for their time.
         """
-        if due_us <= self._ledger.time_us:
+        now_us = self._ledger.time_us
+        request = msgspec.structs.replace(request, sent_us=max(due_us, now_us))
+        if due_us <= now_us:
             self._ledger.send(entity, request)
             return
         if len(self._scheduled) >= MAX_SCHEDULED_SIGNALS:

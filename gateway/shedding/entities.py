@@ -37,6 +37,7 @@ from gateway.shedding.breaker_model import (
     Operate,
     Read,
     Rules,
+    Switch,
 )
 from protocols.base import Position
 
@@ -101,6 +102,9 @@ def breaker_entity(rules_of: Callable[[str], Rules | None]) -> Callable[[Durable
         if rules is None:
             raise LookupError(f"this site has no feeder {context.entity_key!r}")
         message = decoder.decode(context.get_raw_input())
+        if isinstance(message, Switch) and not message.deadline_us:
+            # From when it was sent: a signal that waited for the power to come back is an old command.
+            message = replace(message, deadline_us=context.sent_us + rules.command_deadline_us)
         state = _with_callers_who_wait(context, state)
         meaning = classify(state, rules, operation, message, context.now_us)
         token = context.defer_result() if meaning.event in DEFERRED else None

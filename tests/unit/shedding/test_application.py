@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from config.models import Mode
+from gateway.clock import from_us
 from gateway.durable import EntityId, EntityOperationError, OrchestrationRuntimeStatus
-from gateway.shedding.breaker_model import CALLERS_LIMIT, Phase
+from gateway.shedding.breaker_model import CALLERS_LIMIT, Phase, Result
 from gateway.shedding.entities import breaker_id, substation_id, transformer_id
 from gateway.shedding.measuring import LoadWatch
 from gateway.shedding.states import breaker_state
@@ -242,6 +243,22 @@ async def test_a_command_that_outlived_an_outage_is_expired_and_never_executed(s
     await station.start()
     assert (await station.ended(instance)).output == dict.fromkeys(["A1", "A2", "A3"], "expired")
     assert station.driver.writes == 0
+
+
+async def test_a_signal_that_outlived_an_outage_moves_nothing(station):
+    """Its time was long ago, whether it waited for that time or had been sent: an older command is never carried out."""
+    order = {"request_id": "later-1", "actor": "a program"}
+    at = from_us(station.clock.now_us()) + timedelta(minutes=1)
+    await station.client.signal_entity(breaker_id("A1"), "open", order, signal_time=at)
+    await station.power_cut()
+    station.clock.advance(3600)
+    await station.start()
+    await station.until(lambda: breaker_state(station.client, "A1").last, "it was told")
+    assert breaker_state(station.client, "A1").last.result is Result.EXPIRED
+    assert station.driver.writes == 0
+    at = from_us(station.clock.now_us()) + timedelta(minutes=1)
+    await station.client.signal_entity(breaker_id("A2"), "open", {**order, "request_id": "later-2"}, signal_time=at)
+    await station.play(lambda: position(station, "A2") == "open", "in its time it is carried out")
 
 
 async def test_the_program_in_the_dialect_runs_as_it_stands(station):
