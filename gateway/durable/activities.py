@@ -161,7 +161,7 @@ class ActivityRunner:
             else:
                 async with asyncio.timeout(activity.timeout_s):
                     value = await self._call(activity, pending.input, context)
-            report = Report(pack(value, f"the result of activity {pending.name}"), None)
+            report = Report(pack(value, lambda: f"the result of activity {pending.name}"), None)
         except TimeoutError as error:
             message = words_of(error) or f"the activity {pending.name} took longer than {activity.timeout_s} s"
             report = Report(NULL, describe(TimeoutError(message)))
@@ -190,7 +190,7 @@ class ActivityRunner:
             return False
 
     async def _call(self, activity: Activity, given: Raw, context: ActivityContext) -> Json:
-        arguments = (unpack(given, f"the input of activity {activity.name}"), context)[: activity.takes]
+        arguments = (unpack(given, lambda: f"the input of activity {activity.name}"), context)[: activity.takes]
         if activity.on_loop:
             return await cast(Awaitable[Json], activity.function(*arguments))
         if self._threads is None:

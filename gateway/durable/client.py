@@ -187,7 +187,7 @@ class DurableOrchestrationClient(Administration):
         LimitExceededError, NotSerializableError, EngineStoppedError.
         """
         check_name(operation_name, "an operation")
-        data = pack(operation_input, f"the input of {operation_name} on {entity_id}")
+        data = pack(operation_input, lambda: f"the input of {operation_name} on {entity_id}")
         await self._engine.admit()
         entity = self._engine.ledger.entity(entity_id)
         self._check_room(entity)
@@ -201,7 +201,7 @@ class DurableOrchestrationClient(Administration):
             callers.done(number)
         if isinstance(answer, h.EntityOperationFailed):
             raise EntityOperationError(f"{operation_name} on {entity_id} failed: {answer.details}", answer.details)
-        return unpack(answer.result, f"the answer of {operation_name} on {entity_id}")
+        return unpack(answer.result, lambda: f"the answer of {operation_name} on {entity_id}")
 
     async def wait_for_completion(self, instance_id: str, timeout_s: float | None = None) -> DurableOrchestrationStatus:
         """Wait until an orchestration has finished; its status then.

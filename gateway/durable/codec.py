@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -44,7 +45,15 @@ encode = _encoder.encode
 _names_a_class = re.compile(f'"{CLASS}"'.encode()).search
 
 
-def pack(value: Json, what: str, limit_bytes: int = MAX_PAYLOAD_BYTES) -> Raw:
+What = str | Callable[[], str]
+"""What is written or read, for errors: words, or what makes them, where time is short."""
+
+
+def _told(what: What) -> str:
+    return what if isinstance(what, str) else what()
+
+
+def pack(value: Json, what: What, limit_bytes: int = MAX_PAYLOAD_BYTES) -> Raw:
     """JSON of a value.
 
     Errors: NotSerializableError for what JSON can't hold, LimitExceededError over limit_bytes or nested too deep; both name
@@ -57,20 +66,20 @@ def pack(value: Json, what: str, limit_bytes: int = MAX_PAYLOAD_BYTES) -> Raw:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # those of the encoder, and whatever an author's to_json raises (SystemExit, too)
-        raise NotSerializableError(f"{what} can't be written as JSON: {words_of(error)}") from error
+        raise NotSerializableError(f"{_told(what)} can't be written as JSON: {words_of(error)}") from error
     if len(data) > limit_bytes:
-        raise LimitExceededError(f"{what} has {len(data)} bytes of JSON; the limit is {limit_bytes}")
+        raise LimitExceededError(f"{_told(what)} has {len(data)} bytes of JSON; the limit is {limit_bytes}")
     if type(value) in _FLAT:
         return Raw(data)
     if data.find(b"null") >= 0 and (number := _number_without_words(value)) is not None:
-        raise NotSerializableError(f"{what} can't be written as JSON, which has no {number}")
+        raise NotSerializableError(f"{_told(what)} can't be written as JSON, which has no {number}")
     if (
         len(data) > MAX_NESTING
         and data.count(b"[") + data.count(b"{") > MAX_NESTING
         and not _is_shallow(data)
         and (levels := _levels(data)) > MAX_NESTING
     ):
-        raise LimitExceededError(f"{what} is nested {levels} levels deep; the limit is {MAX_NESTING}")
+        raise LimitExceededError(f"{_told(what)} is nested {levels} levels deep; the limit is {MAX_NESTING}")
     return Raw(data)
 
 
@@ -118,7 +127,7 @@ def _levels(data: bytes) -> int:
     return deepest
 
 
-def unpack(raw: Raw, what: str = "a payload") -> Json:
+def unpack(raw: Raw, what: What = "a payload") -> Json:
     """The value of a payload, a fresh object each time, with objects of the author's classes rebuilt.
 
     Errors: NotSerializableError, when one can't be; it names ``what``.
@@ -127,7 +136,7 @@ def unpack(raw: Raw, what: str = "a payload") -> Json:
         return None
     value = _decoder.decode(raw)
     kind = type(value)
-    return rebuilt(value, what) if (kind is dict or kind is list) and _names_a_class(raw) else value
+    return rebuilt(value, _told(what)) if (kind is dict or kind is list) and _names_a_class(raw) else value
 
 
 def unpack_plain(raw: Raw) -> Json:

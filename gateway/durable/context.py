@@ -137,7 +137,7 @@ class DurableOrchestrationContext:
 
     def _activity(self, named: Named, input_: Json, retry: RetryOptions | None) -> Task:
         name = name_of(named)
-        data = pack(input_, f"the input of activity {name}")
+        data = pack(input_, lambda: f"the input of activity {name}")
 
         def schedule(task_id: int, attempt: int, operation_id: str) -> None:
             self._execution.act(h.TaskScheduled(task_id, name, data, attempt, operation_id))

@@ -38,14 +38,6 @@ def _may_pass(mail: Mail, owner: str) -> bool:
     return isinstance(content, LockRelease)
 
 
-def _size(record: h.OperationRecord) -> int:
-    """Bytes of its payloads, about."""
-    size = len(record.input) + len(record.result)
-    for action in record.actions:
-        size += h.payload_bytes(action)
-    return size
-
-
 class Callers:
     """Clients of this process that wait for an entity's answer. name: how they are known to entities."""
 
@@ -113,9 +105,10 @@ class Entities:
                 log.warning("entity_operation_failed", entity=instance.id, operation=record.name, why=why)
             if answer_now:
                 self._answer(request.caller, request.caller_task, record.result, record.failure)
+            size += len(record.input) + len(record.result)
             for action in record.actions:
+                size += h.payload_bytes(action)
                 self._act(instance, action)
-            size += _size(record)
             if size > MAX_TURN_BYTES:
                 break  # the rest has its turn next
         if not operations:

@@ -152,7 +152,7 @@ class DurableEntityContext:
 
         Errors: NotSerializableError, when it holds an object that can't be rebuilt.
         """
-        return unpack(self._request.input, f"the input of {self._request.name} on {self._id}")
+        return unpack(self._request.input, lambda: f"the input of {self._request.name} on {self._id}")
 
     def get_raw_input(self) -> Raw:
         """The operation's input as JSON, for authors who decode it to a type of their own."""
@@ -273,7 +273,7 @@ class EntityCore:
         if self.state is None:
             return None
         if self._state_type is None:
-            return unpack(self.state, f"the state of {self.id}")
+            return unpack(self.state, lambda: f"the state of {self.id}")
         if self._cached is None:
             self._cached = msgspec.json.decode(self.state, type=self._state_type)
         return self._cached
@@ -289,9 +289,9 @@ class EntityCore:
         try:
             returned = self.function(context)
             result = context._result if returned is None else returned
-            answer = NULL if context._deferred else pack(result, f"the answer of {request.name} on {self.id}")
+            answer = NULL if context._deferred else pack(result, lambda: f"the answer of {request.name} on {self.id}")
             state = context._state
-            encoded = None if state is _UNSET or state is None else pack(state, f"the state of {self.id}")
+            encoded = None if state is _UNSET or state is None else pack(state, lambda: f"the state of {self.id}")
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever the author's code raises (SystemExit, too) is the outcome

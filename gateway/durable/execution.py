@@ -389,8 +389,7 @@ class Execution:
 
 
 def _succeed(task: Task, result: Raw) -> None:
-    what = f"the result of {task.name}"
     try:
-        task.succeed(unpack(result, what))
+        task.succeed(unpack(result, lambda: f"the result of {task.name}"))
     except NotSerializableError as error:  # an object that can't be rebuilt: its author can catch that
         task.fail(TaskFailedError(str(error), describe(error)))

@@ -21,16 +21,19 @@ class EntityId:
     _text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not isinstance(self.key, str):
-            raise TypeError(f"an entity's name and key must be text, not {self.name!r} and {self.key!r}")
-        if not self.name or "@" in self.name:
-            raise ValueError(f"an entity's name must not be empty nor hold '@': {self.name!r}")
-        if not (self.name.isprintable() and self.key.isprintable()):
-            raise ValueError(f"an entity's name and key must be printable: {self.name!r}, {self.key!r}")
-        if not self.key or len(self.name) + len(self.key) + 2 > MAX_ID_CHARACTERS:
+        name, key = self.name, self.key
+        if not isinstance(name, str) or not isinstance(key, str):
+            raise TypeError(f"an entity's name and key must be text, not {name!r} and {key!r}")
+        if not name or "@" in name:
+            raise ValueError(f"an entity's name must not be empty nor hold '@': {name!r}")
+        lower = name.lower()
+        text = f"@{lower}@{key}"
+        if not text.isprintable():
+            raise ValueError(f"an entity's name and key must be printable: {name!r}, {key!r}")
+        if not key or len(text) > MAX_ID_CHARACTERS:
             raise ValueError(f"an entity's key must not be empty, its id at most {MAX_ID_CHARACTERS} characters")
-        object.__setattr__(self, "name", self.name.lower())
-        object.__setattr__(self, "_text", f"@{self.name}@{self.key}")
+        object.__setattr__(self, "name", lower)
+        object.__setattr__(self, "_text", text)
 
     def __str__(self) -> str:
         return self._text

@@ -59,7 +59,7 @@ class Mailbox:
     @property
     def full(self) -> bool:
         """True when nothing more is taken from outside."""
-        return self.waiting >= MAX_MESSAGES
+        return len(self.mails) + len(self.parked) >= MAX_MESSAGES
 
     @property
     def waiting(self) -> int:
