@@ -95,7 +95,7 @@ class DurableOrchestrationContext:
     def histories(self) -> list[dict[str, Json]]:
         """All that this execution has heard and decided so far, oldest first: each event as it is journaled, with its
         ``type`` (names of the Durable Task Framework) and ``timestamp``."""
-        events = self._execution.history
+        events = zip(self._execution.times_us, self._execution.history, strict=True)
         return [{"timestamp": from_us(at_us), **unpack_plain(Raw(encode(event)))} for at_us, event in events]
 
     def get_input(self) -> Json:

@@ -48,7 +48,7 @@ class Execution:
     """One execution of one orchestrator, from its start to its outcome.
 
     outcome: None while it runs, else the action that ended it. custom_status: JSON, as last set. replaying: this turn has
-    happened before. history: time and event of all that it heard and decided.
+    happened before. history: all that it heard and decided; times_us: the time of each.
     """
 
     def __init__(self, instance: str, function: OrchestratorFunction) -> None:
@@ -62,7 +62,8 @@ class Execution:
         self.next_task = 1
         self.actions_total = 0
         self._turn_bytes = 0
-        self.history: list[tuple[int, h.Event]] = []
+        self.history: list[h.Event] = []
+        self.times_us: list[int] = []
         self.restarts = 0
         self.uuid_counter = 0
         self.continue_input: Raw | None = None
@@ -94,7 +95,8 @@ class Execution:
 
     def apply(self, event: h.Incoming) -> None:
         """Take one incoming event and let the code run until it waits for something that has not happened."""
-        self.history.append((self.now_us, event))
+        self.history.append(event)
+        self.times_us.append(self.now_us)
         try:
             self._take(event)
         except (DurableError, ValueError, RecursionError) as error:
@@ -160,7 +162,8 @@ class Execution:
         if self._turn_bytes + size > MAX_TURN_BYTES:
             raise LimitExceededError(f"one turn may hand over {MAX_TURN_BYTES} bytes; wait for something in between")
         self._turn_bytes += size
-        self.history.append((self.now_us, action))
+        self.history.append(action)
+        self.times_us.append(self.now_us)
         self._actions.append(action)
 
     @property

@@ -37,7 +37,7 @@ def _words(task: Task, execution: Execution, depth: int = 0) -> str:
 
 
 def _call(task: Task, execution: Execution) -> str:
-    for _, event in execution.history:
+    for event in execution.history:
         match event:
             case h.TaskScheduled(id=task.id):
                 return f"the activity {event.name!r}"
