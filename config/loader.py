@@ -15,7 +15,7 @@ from pathlib import Path
 from config import tables
 from config.checks import Draft, check
 from config.kinds import Kind
-from config.models import Gateway, Restoration, Shedding, SimulatedClock, Site, Tier, Transformer, Trigger
+from config.models import Gateway, Operators, Restoration, Shedding, SimulatedClock, Site, Tier, Transformer, Trigger
 from config.points import read_devices, read_feeders, read_measurements
 from config.problems import ConfigErrors, Problems
 from config.source import Document, Files, read_toml
@@ -33,6 +33,7 @@ GATEWAY_DEFAULTS: Mapping[str, object] = {
     "programs": (),
     "http_hosts": (),
 }
+OPERATORS_DEFAULTS: Mapping[str, object] = {"port": 4840, "pki_dir": "pki", "users_file": "users.toml"}
 FILE_DEFAULTS = {"devices": "devices.csv", "feeders": "feeders.csv", "measurements": "measurements.csv"}
 # sun_path of Linux holds 108 bytes with the NUL at its end.
 LONGEST_SOCKET_PATH = 107
@@ -70,6 +71,7 @@ class _Loader:
         tables.read_top_level(document, self.problems)
         site = read_table(document, ("site",), tables.SITE, self.problems, required=("name",))
         gateway = self._gateway()
+        operators = self._operators(str(site.get("name", "")))
         draft.transformer = self._transformer()
         draft.trigger = build(Trigger, self._table("trigger", tables.TRIGGER))
         draft.shedding = build(Shedding, self._table("shedding", tables.SHEDDING, "mode"), ("mode",))
@@ -94,6 +96,7 @@ class _Loader:
             measurements=tuple(draft.measurements),
             feeders=tuple(draft.feeders),
             warnings=tuple(self.problems.warnings),
+            operators=operators,
         )
 
     def _table(self, name: str, kinds: Mapping[str, Kind], *required: str) -> dict[str, object]:
@@ -126,6 +129,23 @@ class _Loader:
             {**values, "state_dir": state_dir, "socket": socket, "programs": programs}
             | {"http_hosts": hosts, "simulated_clock": clock},
         )
+
+    def _operators(self, site: str) -> Operators | None:
+        if "operators" not in self.document.data:
+            return None
+        given = self._table("operators", tables.OPERATORS, "host")
+        values = {
+            **OPERATORS_DEFAULTS,
+            "application_uri": f"urn:gridlatch:{re.sub(r'[^A-Za-z0-9_.-]+', '-', site)}",
+            **given,
+        }
+        uri = str(values["application_uri"])
+        if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+", uri) is None:
+            what = f"application_uri: {uri[:60]!r} is no URI"
+            line = self.document.line("operators", "application_uri")
+            self.problems.add(self.document.file, line, what, '"urn:your-utility:gridlatch:riverside"')
+        paths = {key: self._absolute(str(values[key])) for key in ("pki_dir", "users_file")}
+        return build(Operators, {**values, **paths}, ("host",)) if "host" in given else None
 
     def _simulated_clock(self) -> SimulatedClock | None:
         inside = self.document.data.get("gateway")

@@ -230,6 +230,28 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
+class Operators:
+    """The OPC UA server for operators; a site without this table has none. Paths are absolute.
+
+    pki_dir: own certificate and key, trusted, issuers, rejected. users_file: made by ``gridlatch users add``.
+    anonymous_read: let clients without a user look (never act). idle_timeout_s: longest session time-out that a client
+    gets; a session that asks for nothing so long ends. lock_out_after: failed log-ins of one user within lock_out_s that
+    lock this user out for lock_out_s.
+    """
+
+    host: str
+    port: int
+    application_uri: str
+    pki_dir: Path
+    users_file: Path
+    anonymous_read: bool = False
+    max_sessions: int = 50
+    idle_timeout_s: float = 600.0
+    lock_out_after: int = 5
+    lock_out_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """All of a site. sha256 is the hash over every file that was read; warnings are sentences for people."""
 
@@ -246,3 +268,4 @@ class Site:
     measurements: tuple[Measurement, ...]
     feeders: tuple[Feeder, ...]
     warnings: tuple[str, ...]
+    operators: Operators | None = None

@@ -23,6 +23,7 @@ def restart_needed(old: Site, new: Site) -> list[str]:
         for name, differs in (
             ("site.name", old.name != new.name),
             ("the site's folder", Path(old.path) != Path(new.path)),
+            ("operators", old.operators != new.operators),
             ("shedding.mode", old.shedding.mode != new.shedding.mode),
         )
         if differs

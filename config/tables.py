@@ -5,6 +5,9 @@
         log_level = "info", log_format = "json", max_turns_pending = 10000, programs = [],
         http_hosts = []
     [gateway.simulated_clock] rate, origin, wall_origin           left out: engine time is wall time
+    [operators] host, port = 4840, application_uri (urn:gridlatch:NAME), pki_dir = "pki", users_file = "users.toml",
+        anonymous_read = false, max_sessions = 50, idle_timeout_s = 600, lock_out_after = 5, lock_out_s = 300
+                                                                  left out: no OPC UA server
     [transformer] name, capacity_kw, load, ambient (optional), bad_measurement = "stop" or "hold"
     [trigger] [shedding] [restoration]                            as in the models; shedding.mode is required
     [[tier]] name, rank, description = ""
@@ -47,6 +50,18 @@ SIMULATED_CLOCK: Mapping[str, Kind] = {
     "rate": Number(0, 100_000, "engine seconds per second", above=True),
     "origin": Moment(),
     "wall_origin": Moment(),
+}
+OPERATORS: Mapping[str, Kind] = {
+    "host": Text(limit=253),
+    "port": Number(1, 65535, whole=True),
+    "application_uri": Text(limit=255),
+    "pki_dir": Text(limit=4096),
+    "users_file": Text(limit=4096),
+    "anonymous_read": Flag(),
+    "max_sessions": Number(1, 200, "sessions", whole=True),
+    "idle_timeout_s": Number(10, 86400, "seconds"),
+    "lock_out_after": Number(1, 100, "failed log-ins", whole=True),
+    "lock_out_s": Number(1, WEEK_S, "seconds"),
 }
 TRANSFORMER: Mapping[str, Kind] = {
     "name": Text(),
@@ -104,7 +119,8 @@ DEVICE_SETTINGS: Mapping[str, Kind] = {
     "stale_after_s": Number(0, 86400, "seconds", above=True),
 }
 TOP_LEVEL = (
-    "site", "gateway", "transformer", "trigger", "shedding", "restoration", "tier", "files", "device_defaults",
+    "site", "gateway", "operators", "transformer", "trigger", "shedding", "restoration", "tier", "files",
+    "device_defaults",
 )  # fmt: skip
 
 T = TypeVar("T")

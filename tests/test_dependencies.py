@@ -43,6 +43,11 @@ DURABLE_PURE = {
     "timeline.py",
     "waits.py",
 }
+_DOORS = {
+    "operator": ("protocols.opcua.surface",),
+    "cli": ("protocols.opcua.pki", "protocols.opcua.users"),
+}
+"""What parts of the gateway know of OPC UA: the words of its surface, and the files of certificates and users."""
 IMPURE = {"asyncio", "time", "random", "logging", "structlog", "threading", "socket", "os", "subprocess", "secrets"}
 
 
@@ -105,7 +110,7 @@ def _broken_in_gateway(one: Import, path: PurePosixPath, ours: bool) -> Iterator
     part = path.parts[1]
     if one.under("journal") and one.file != OFFLINE_ROOT:
         yield "only the composition root knows the journal"
-    if one.under("protocols") and one.module != "protocols.base":
+    if one.under("protocols") and not one.under("protocols.base", *_DOORS.get(part, ())):
         yield "only the composition root knows a driver; others know protocols.base"
     if part == "durable":
         if ours and not one.under("gateway.durable", "gateway.clock"):

@@ -73,6 +73,8 @@ class Engine:
         self.registry = registry
         self.clock = clock
         self.failure: BaseException | None = None
+        self.on_commit: list[Callable[[Instance], None]] = []
+        """Called, on the loop, for each instance whose row has just got to the disk. Must be quick and never raise."""
         # Answers to a client of an earlier process must not reach one of this process by chance.
         self.callers = Callers(f"{CLIENT}{uuid.uuid4().hex}")
         self.client = DurableOrchestrationClient(self)
@@ -251,6 +253,8 @@ class Engine:
 
     def _committed(self, instance: Instance, row: InstanceRow) -> None:
         instance.row = row
+        for told in self.on_commit:
+            told(instance)
         if isinstance(instance, Orchestration) and instance.settled:
             for waiter in list(instance.waiters):
                 set_done(waiter)
