@@ -123,7 +123,7 @@ class Orchestrations:
             if isinstance(content, h.ExecutionResumed) and instance.suspended:
                 instance.status = OrchestrationRuntimeStatus.Running
                 instance.mailbox.unpark()
-            if execution.outcome is not None:
+            if execution.outcome is not None and not _rewind_is_next(instance):
                 break
         if events:
             self._finish_turn(instance, execution, events, terminated)
@@ -355,3 +355,9 @@ class Orchestrations:
             if instance.execution is not None:
                 instance.execution.close()
                 instance.execution = None
+
+
+def _rewind_is_next(instance: Orchestration) -> bool:
+    """Who starts over may end before it comes to the word on its rewind: who asked for that, and why, is recorded still."""
+    mails = instance.mailbox.mails
+    return bool(mails) and isinstance(mails[0].content, h.ExecutionRewound)

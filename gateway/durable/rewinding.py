@@ -6,7 +6,8 @@ of its sub-orchestrations that failed, is one step in memory, and so one batch.
 
 What must stay true: a step that succeeded does not run again; what may run once only, or may have been carried out by an
 entity, is not repeated unless its failure is known: its caller is told so instead. On a crash here: the batch is on disk
-whole, and the rewound orchestrations find ``ExecutionRewound`` first in their mail; or nothing was changed.
+whole, and the rewound orchestrations find ``ExecutionRewound`` first in their mail (behind ``ExecutionStarted``, if they
+start over); or nothing was changed.
 """
 
 from __future__ import annotations

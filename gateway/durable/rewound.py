@@ -1,8 +1,9 @@
 """Rewinding a failed orchestration: which of its turns still count, and what has to happen again. Pure.
 
-Histories are append-only: nothing is taken out of the log. A rewind appends a turn that begins with ``ExecutionRewound``,
-and that event changes what counts of the turns before it: those from the record that it names on (``until``) count no
-more, and of the others the failures of the steps that it names (``again``) don't.
+Histories are append-only: nothing is taken out of the log. A rewind appends a turn that begins with ``ExecutionRewound``
+(of one that starts over: with ``ExecutionStarted`` and it, whatever comes of that turn), and that event changes what
+counts of the turns before it: those from the record that it names on (``until``) count no more, and of the others the
+failures of the steps that it names (``again``) don't.
 
 Where to cut: as late as possible, so that what was done is not done again. The failure that ended the execution may have
 arrived long before the code asked for it, and all that the code decided in between without it stands. So the turns are

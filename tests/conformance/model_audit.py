@@ -44,7 +44,7 @@ class Facts:
 
     events: (instance, sender, number) → what became of it. tokens: of signals and calls, in the order in which each sender
     sent them. starts: instances. executed: each run of an activity, as (operation id, attempt, name); ahead: those
-    whose cause was not on disk. purged: instances that may be gone.
+    whose cause was not on disk. purged: instances that may be gone. rewinds: (instance, reason) → what became of it.
     """
 
     events: dict[tuple[str, str, int], str] = field(default_factory=dict)
@@ -53,6 +53,7 @@ class Facts:
     executed: Counter[tuple[str, int, str]] = field(default_factory=Counter)
     ahead: list[tuple[str, int]] = field(default_factory=list)
     purged: set[str] = field(default_factory=set)
+    rewinds: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 class Audit:
@@ -69,6 +70,7 @@ class Audit:
         self.sent: list[tuple[int, str, Json]] = []
         self.results: dict[tuple[str, int], Json] = {}
         self.begun: dict[str, int] = {}
+        self.rewound: set[tuple[str, str]] = set()
         self.heard: dict[str, int] = {}
         for number in sorted(store.messages):
             message = store.messages[number]
@@ -91,6 +93,7 @@ class Audit:
                 self._check_row(instance)
         self._check_answers()
         self._check_events()
+        self._check_rewinds()
         self._check_entities()
         self._check_messages_to_entities()
         self._check_activities()
@@ -108,6 +111,8 @@ class Audit:
         for event in incoming:
             if event["type"] == "EventRaised":
                 self.events[instance].append(event["data"])
+            elif event["type"] == "ExecutionRewound":
+                self.rewound.add((instance, event["reason"]))
             elif event["type"].startswith("SubOrchestrationInstance"):
                 self.results[instance, event["id"]] = event
         expected = reference.turn(seq, time_us, incoming)
@@ -250,8 +255,20 @@ class Audit:
                 waiting = [m["data"] for m in self.mail[to] if m["type"] == "EventRaised"]
                 assert action["data"] in self.events[to] + waiting, f"{to} never heard {action} of {sender}"
 
+    def _check_rewinds(self) -> None:
+        """Who rewound, and why, is in the journal, whatever came of it."""
+        for (instance, reason), what in self.facts.rewinds.items():
+            waiting = {m["reason"] for m in self.mail[instance] if m["type"] == "ExecutionRewound"}
+            found = (instance, reason) in self.rewound or reason in waiting
+            assert found or what != "promised", f"{reason} of {instance} left no trace"
+            assert not (found and what == "refused"), f"{reason} of {instance} was refused, and happened"
+
     def _was_used_again(self, instance: str) -> bool:
         return instance in self.references and self.references[instance].lives > 1
+
+    def _may_repeat(self, instance: str) -> bool:
+        parts = instance.split(":")
+        return any(self._was_rewound(":".join(parts[:count])) for count in range(1, len(parts) + 1))
 
     def _was_rewound(self, instance: str) -> bool:
         return instance in self.references and self.references[instance].rewinds > 0
@@ -355,9 +372,10 @@ class Audit:
         return {action["input"]["token"] for _, action in self.asked if action.get("due_us")}
 
     def _times(self, token: str) -> int:
-        """How often it was sent: more than once only by who was rewound."""
-        times = sum(action["input"]["token"] == token for _, action in self.asked)
-        assert times < 2 or self._has_rewound
+        """How often it was sent: more than once only by who was rewound, or by children whom such a one began anew."""
+        senders = [instance for instance, action in self.asked if action["input"]["token"] == token]
+        times = len(senders)
+        assert times < 2 or any(self._may_repeat(sender) for sender in senders), f"{token} was sent {times} times"
         return max(1, times)
 
     @property

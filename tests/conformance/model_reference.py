@@ -55,7 +55,10 @@ class Reference:
         self._now = now_us
         self._decided: list[Json] = []
         for event in incoming:
-            assert self.outcome is None or event["type"] == "ExecutionStarted", f"{self.instance} has ended: {event}"
+            # Who started over may have ended at once, before the word on its rewind.
+            told = event["type"] == "ExecutionRewound" and incoming.index(event) == 1
+            running = self.outcome is None or event["type"] == "ExecutionStarted"
+            assert running or told, f"{self.instance} has ended: {event}"
             self._take(event)
         return self._decided
 

@@ -376,7 +376,12 @@ class ModelSite:
 
     async def rewind(self, instance: str) -> None:
         """Take a failed instance back."""
-        self.ask(self.engine.client.rewind(instance, "again"), lambda what: None)
+        reason = f"rewind {self.acts}"
+
+        def note(what: str) -> None:
+            self.facts.rewinds[instance, reason] = what
+
+        self.ask(self.engine.client.rewind(instance, reason), note)
 
     async def purge(self, instance: str) -> None:
         """Remove what is left of an instance that has ended."""

@@ -263,6 +263,21 @@ def run_model(path: Path | None, examples: int, steps: int) -> None:
     print(f"{model.runs} runs, {model.steps} steps, {model.acts} acts, {model.crashes} crashes, {model.turns} records")
 
 
+def test_a_child_that_is_rewound_alone_and_fails_at_once_again_is_known_to_be_rewound() -> None:
+    """Found by the model: it tells again what it had told, and its journal says that it was rewound."""
+    site = ModelSite()
+    try:
+        site.do(site.start("i0", [["sub", [["tell", "k1", 0], ["boom"]]]], "i0~1"))
+        assert site.ended("Failed") == ["i0:0001"]
+        site.do(site.rewind("i0:0001"))
+        look = site.finish()
+        assert look.references["i0:0001"].rewinds == 1
+        assert site.state("@tally@k1")["seen"] == ["i0~1.1.1", "i0~1.1.1"]
+        assert site.ended("Completed") == ["i0"]
+    finally:
+        site.close()
+
+
 def test_the_engine_is_what_the_model_says() -> None:
     run_model(None, 80, 30)
 

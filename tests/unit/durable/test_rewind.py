@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -81,6 +82,14 @@ async def output(engine: Engine, instance: str = "i"):
     status = await engine.client.wait_for_completion(instance, 5)
     assert status.runtime_status == "Completed", status.failure
     return status.output
+
+
+async def rewinds(engine: Engine, instance: str) -> list[tuple[str, str]]:
+    status = await engine.client.wait_for_completion(instance, 5)
+    told = (await engine.client.get_status(instance, show_history=True)).history
+    assert status.runtime_status in ("Completed", "Failed")
+    rewound = [e for turn in told for e in turn["events"] if e["type"] == "ExecutionRewound"]
+    return [(e["reason"], e["raised_by"]) for e in rewound]
 
 
 async def test_the_failed_step_runs_again_and_those_that_succeeded_do_not(site, world):
@@ -258,6 +267,62 @@ async def test_an_error_of_the_code_itself_is_taken_from_the_last_turn_on(site, 
     assert await output(engine, "i") == "A"
     assert await output(engine, "j") == "B"
     assert world.ran == {"a": 1, "b": 1}
+
+
+async def test_one_that_starts_over_and_fails_at_once_again_says_who_rewound_it_and_why(site, world, wait_until):
+    def top(context):
+        try:
+            yield context.call_sub_orchestrator("at_once", instance_id="below")
+        except TaskFailedError:
+            return "went on without it"
+
+    def at_once(context):
+        context.signal_entity(DEVICE, "hold", "told")
+        if "fixed" not in world.failing:
+            raise KeyError("a bug")
+        return "done"
+
+    site.registry.orchestrator(top)
+    site.registry.orchestrator(at_once)
+    engine = await site.start()
+    await engine.client.start_new("top", "i")
+    assert await output(engine) == "went on without it"
+    for reason in ("first try", "second try"):
+        await failed(engine, "below")
+        await engine.client.rewind("below", reason, "Eva")
+        assert await rewinds(engine, "below") == [(reason, "Eva")]
+    world.failing.add("fixed")
+    await engine.client.rewind("below", "it is fixed", "Eva")
+    assert await output(engine, "below") == "done"
+    assert await rewinds(engine, "below") == [("it is fixed", "Eva")]
+    assert await output(engine) == "went on without it", "who had heard of the failure is not told of another end"
+    await wait_until(lambda: world.ran["told"] == 4)
+    records = [record for record in site.store.records if record.instance == "below"]
+    assert [b"ExecutionRewound" in record.payload for record in records] == [False, True, True, True]
+
+
+async def test_one_that_starts_over_and_continues_as_new_at_once_is_rewound_in_the_turn_that_did_so(site, world):
+    def shed(context):
+        if "fixed" not in world.failing:
+            raise KeyError("a bug")
+        if context.get_input() is None:
+            context.continue_as_new("second")
+            return None
+        return (yield context.call_activity("step", context.get_input()))
+
+    site.registry.orchestrator(shed)
+    engine = await site.start()
+    await engine.client.start_new("shed", "i")
+    await failed(engine)
+    world.failing.add("fixed")
+    await engine.client.rewind("i", "it is fixed")
+    assert await output(engine) == "SECOND"
+    kinds = [[event["type"] for event in json.loads(record.payload)["events"]] for record in site.store.records]
+    assert kinds[:3] == [
+        ["ExecutionStarted", "ExecutionFailed"],
+        ["ExecutionStarted", "ExecutionRewound", "ContinueAsNew"],
+        ["ExecutionStarted", "TaskScheduled"],
+    ]
 
 
 async def test_a_failed_sub_orchestration_is_rewound_and_not_started_anew(site, world):
