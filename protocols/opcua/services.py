@@ -48,11 +48,11 @@ class Services(Protocol):
     async def history_read(
         self, caller: Caller, session: ua.NodeId, parameters: ua.HistoryReadParameters
     ) -> list[ua.HistoryReadResult]:
-        """Past values and events; asks ``may_read`` and ``may_see_events``. Errors: UaStatusCodeError for the whole request."""
+        """Past values and events; asks ``may_read`` and ``may_see_events``. Errors: UaStatusCodeError (all of it)."""
 
     def where(self, filter: object) -> Where:
-        """Check an event filter at the creation (or change) of a monitored item for events; what it gives takes the place of
-        the library's evaluator, which knows neither subtypes nor missing fields. Errors: UaStatusCodeError (too large,
+        """Check an event filter when a monitored item for events is made or changed; what it gives takes the place of the
+        library's evaluator, which knows neither subtypes nor missing fields. Errors: UaStatusCodeError (too large,
         operators that aren't supported, no filter at all)."""
 
     def session_closed(self, session: ua.NodeId) -> None:
