@@ -57,7 +57,8 @@ class Health:
     """What the daemon knows of itself. The callables ask the journal and the machine.
 
     head: sequence number, batch and hash of the journal's last record. why_not_released: why nobody can let outputs go
-    now, empty if somebody can. release: let them go in this person's name; what became of it, in words.
+    now, empty if somebody can. release: let them go in this person's name; what became of it, in words. operators: the OPC
+    UA server and who is there, None for a site without one.
     """
 
     started_us: int
@@ -69,6 +70,7 @@ class Health:
     why_not_released: Callable[[], str]
     release: Callable[[str], str]
     warnings: Callable[[], list[str]]
+    operators: Callable[[], Json] = lambda: None
 
 
 Record = tuple[int, str, str, int, bytes]

@@ -33,13 +33,14 @@ async def status(desk: Desk, _: Arguments) -> Json:
         "site": site.name,
         "version": __version__,
         "mode": (station.mode or site.shedding.mode).value,
-        "held": _held(desk, station),
+        "held": held(desk, station),
+        "operators": health.operators(),
         "journal": _journal(desk),
         "transformer": _transformer(desk),
-        "procedure": _procedure(desk, station),
+        "procedure": procedure(desk, station),
         "breakers": desk.watch.picture.counts,
         "shed_kw": round(desk.watch.picture.shed_kw, 1),
-        "links": _links(desk),
+        "links": links(desk),
         "next_timer": None if due is None else _timer(due[1], due[2], due[0], now_us),
         "engine": _engine(desk),
         "clock": {
@@ -54,7 +55,7 @@ async def status(desk: Desk, _: Arguments) -> Json:
         "started": iso(health.started_us),
         "pid": os.getpid(),
         "config_sha256": site.sha256,
-        "warnings": [*_stands_still(desk, station), *site.warnings, *health.warnings(), *_not_kept()],
+        "warnings": warnings(desk, station),
     }
 
 
@@ -66,6 +67,12 @@ async def timers(desk: Desk, args: Arguments) -> Json:
         "timers": [_timer(instance, task_id, due_us, now_us) for due_us, instance, task_id in pending[: limit(args)]],
         "total": len(pending),
     }
+
+
+def warnings(desk: Desk, station: Substation) -> list[str]:
+    """What a person should see to, one sentence each."""
+    own = desk.health.warnings()
+    return [*_stands_still(desk, station), *desk.field.site.warnings, *own, *_not_kept()]
 
 
 def _not_kept() -> list[str]:
@@ -81,7 +88,8 @@ def _stands_still(desk: Desk, station: Substation) -> list[str]:
     return [f"{running.instance} {why}: meanwhile nothing is shed or given back"] if running and why else []
 
 
-def _held(desk: Desk, station: Substation) -> dict[str, Json]:
+def held(desk: Desk, station: Substation) -> dict[str, Json]:
+    """Whether commands are held back (``held``), and why (``why``)."""
     gate = desk.field.gate
     why = getattr(gate, "reason", "") if gate.held else station.held
     return {"held": gate.held or bool(station.held), "why": why}
@@ -104,7 +112,7 @@ def _transformer(desk: Desk) -> dict[str, Json]:
     }
 
 
-def _procedure(desk: Desk, station: Substation) -> Json:
+def procedure(desk: Desk, station: Substation) -> Json:
     """The procedure that has the station, with its committed custom status."""
     if station.running is None:
         return None
@@ -116,15 +124,16 @@ def _procedure(desk: Desk, station: Substation) -> Json:
     return {"instance": instance.id, "name": instance.name, "status": instance.row.status, **known}
 
 
-def _links(desk: Desk) -> dict[str, Json]:
-    links = desk.field.driver.links()
-    count = {state.value: sum(1 for link in links if link.state is state) for state in LinkState}
+def links(desk: Desk) -> dict[str, Json]:
+    """Links to devices by state, and those in trouble."""
+    found = desk.field.driver.links()
+    count = {state.value: sum(1 for link in found if link.state is state) for state in LinkState}
     troubled = [
         {"device": link.device, "state": link.state.value, "detail": link.detail}
-        for link in links
+        for link in found
         if link.state is not LinkState.UP
     ]
-    return {"total": len(links), **count, "troubled": troubled[:LINKS_SHOWN]}
+    return {"total": len(found), **count, "troubled": troubled[:LINKS_SHOWN]}
 
 
 def _engine(desk: Desk) -> dict[str, Json]:
