@@ -1,0 +1,470 @@
+"""The gateway's certificates: its own, those it trusts, and those it turned away, in one folder.
+
+    own/cert.der own/key.pem      its own; own/previous/ holds the last five that were replaced
+    trusted/certs trusted/crl     applications, and authorities, whose word is enough; the authorities' revocation lists
+    issuers/certs issuers/crl     authorities that only complete a chain
+    rejected/                     the 100 newest certificates that knocked and were not trusted
+
+Files are DER or PEM. What must stay true: nobody gets in whose certificate is not under the trust list, in date, strong
+and made for its use; whatever bytes come, ``check`` returns or raises CertificateRefused. The private key is readable by
+its owner alone, or it is not used. What changes in the folders holds from the next check on, without a restart; dates
+are looked at each time.
+
+A crash at the first start leaves a key without a certificate, and the next start makes both anew. Nothing here asks the
+clock: who calls gives the time, which must be real time also on a simulated site.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from protocols.opcua import certificates as certs
+from protocols.opcua.certificates import CertificateRefused, Facts, Reason, Use, thumbprint
+from protocols.opcua.chain import (
+    ISSUERS,
+    ISSUERS_CRL,
+    MOST_CRL_BYTES,
+    TRUSTED,
+    TRUSTED_CRL,
+    Chains,
+    Mark,
+    TrustList,
+    mark_of,
+    parse_crl,
+    read_file,
+    read_trust_list,
+    signs_list,
+)
+from protocols.opcua.files import alone, make_folder, write_private
+
+__all__ = [
+    "Certificate",
+    "CertificateRefused",
+    "OwnCertificate",
+    "Pki",
+    "PkiError",
+    "Place",
+    "Reason",
+    "Use",
+    "thumbprint",
+]
+
+OWN_CERTIFICATE, OWN_KEY, PREVIOUS, REJECTED = (
+    Path("own/cert.der"),
+    Path("own/key.pem"),
+    Path("own/previous"),
+    Path("rejected"),
+)
+MOST_REJECTED = 100
+MOST_PREVIOUS = 5
+MOST_REMEMBERED = 512
+"""Certificates whose signatures need no second look while the folders stay as they are."""
+LEAST_PREFIX = 8
+"""So many digits of a thumbprint name a certificate, if they name one only."""
+
+
+class PkiError(Exception):
+    """The folder can't be used as it is, or what was asked can't be done; the text says what to do."""
+
+
+class NotFound(PkiError):
+    """No certificate, or several, are meant by what was given."""
+
+
+class Place(enum.StrEnum):
+    """Where a certificate lies."""
+
+    OWN = "own"
+    TRUSTED = "trusted"
+    ISSUER = "issuer"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCertificate:
+    """The gateway's own certificate. thumbprint: SHA-256, hexadecimal; expires: UTC."""
+
+    der: bytes
+    path: Path
+    key_path: Path
+    thumbprint: str
+    sha1: str
+    expires: datetime
+    application_uri: str
+    host_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """One file of the folder. facts: what it says; None, and a sentence in problem, if it can't be read."""
+
+    place: Place
+    path: Path
+    facts: Facts | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A certificate that was looked at: what is wrong with it in itself, or its chains."""
+
+    certificate: x509.Certificate
+    refusal: CertificateRefused | None
+    chains: Chains
+
+
+_PLACES = {Place.TRUSTED: TRUSTED, Place.ISSUER: ISSUERS, Place.REJECTED: REJECTED}
+
+
+class Pki:
+    """The folder. Not for several threads at once; several processes may use one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._mark: Mark | None = None
+        self._trust_list = TrustList()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+
+    # -- its own -------------------------------------------------------------------------------------------------
+
+    def ensure_own(self, application_uri: str, host_names: Sequence[str], now: datetime) -> bool:
+        """At the start: have a certificate of this URI. True if it was made now. Raises PkiError.
+
+        host_names: names and addresses under which clients find the gateway; the first one is its common name.
+        """
+        self._make_folders()
+        if not (self.folder / OWN_CERTIFICATE).exists():
+            self._make_own(application_uri, host_names, now, certs.OWN_YEARS)
+            return True
+        own = self.own()
+        if own.application_uri != application_uri:
+            raise PkiError(
+                f"the certificate in {own.path} was made for {own.application_uri!r}, and the site says "
+                f"{application_uri!r}: make a new one with 'gridlatch certs new', or correct application_uri"
+            )
+        return False
+
+    def own(self) -> OwnCertificate:
+        """The certificate that is there, with a key that fits. Raises PkiError."""
+        path, key_path = self.folder / OWN_CERTIFICATE, self.folder / OWN_KEY
+        try:
+            der = certs.der_of(read_file(path, 2 * certs.MOST_BYTES), "CERTIFICATE")
+            certificate = certs.parse(der)
+        except FileNotFoundError:
+            raise PkiError(
+                f"there is no certificate of our own in {path}; the daemon makes one when it starts"
+            ) from None
+        except (OSError, CertificateRefused) as error:
+            raise PkiError(
+                f"{path} can't be used: {_why(error)}; put it back, or make one with 'gridlatch certs new'"
+            ) from None
+        if self._key().public_key() != certificate.public_key():
+            raise PkiError(
+                f"{key_path} is not the key of {path}; put back what belongs together (the last ones are in "
+                f"{self.folder / PREVIOUS}), or make new ones with 'gridlatch certs new'"
+            )
+        facts = certs.facts(der, certificate)
+        return OwnCertificate(
+            der, path, key_path, facts.thumbprint, facts.sha1, facts.expires, facts.application_uri, facts.host_names
+        )
+
+    def _key(self) -> rsa.RSAPrivateKey:
+        path = self.folder / OWN_KEY
+        try:
+            if path.stat().st_mode & 0o077:
+                raise PkiError(
+                    f"others than its owner may read or change {path}: 'chmod 600' it, and if somebody may have read it, "
+                    "make a new one with 'gridlatch certs new'"
+                )
+            key = serialization.load_pem_private_key(read_file(path, certs.MOST_BYTES), None)
+        except FileNotFoundError:
+            raise PkiError(
+                f"there is no key in {path}; put it back, or make a new one with 'gridlatch certs new'"
+            ) from None
+        except (OSError, ValueError, TypeError) as error:
+            raise PkiError(f"{path} can't be used: {_why(error)}") from None
+        if not isinstance(key, rsa.RSAPrivateKey):
+            raise PkiError(f"{path} is no RSA key")
+        return key
+
+    def new(
+        self, application_uri: str, host_names: Sequence[str], now: datetime, years: int = certs.OWN_YEARS
+    ) -> OwnCertificate:
+        """A new key and certificate; the old ones are kept in own/previous. Raises PkiError."""
+        self._make_folders()
+        with self._changing():
+            self._keep_previous()
+        self._make_own(application_uri, host_names, now, years)
+        return self.own()
+
+    def renew(self, now: datetime, years: int = certs.OWN_YEARS) -> OwnCertificate:
+        """The certificate that is there with new dates: same key, URI and names. The old one is kept. Raises PkiError."""
+        own = self.own()
+        with self._changing():
+            self._keep_previous()
+            self._write_own(self._key(), own.application_uri, own.host_names, now, years)
+        return self.own()
+
+    def _make_own(self, application_uri: str, host_names: Sequence[str], now: datetime, years: int) -> None:
+        key = certs.make_key()
+        with self._changing():
+            # The key first: one without a certificate was never shown to anybody, and is made anew.
+            write_private(self.folder / OWN_KEY, certs.key_to_pem(key))
+            self._write_own(key, application_uri, host_names, now, years)
+
+    def _write_own(
+        self, key: rsa.RSAPrivateKey, application_uri: str, host_names: Sequence[str], now: datetime, years: int
+    ) -> None:
+        try:
+            der = certs.make_own(key, application_uri, host_names, now, years)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise PkiError(
+                f"no certificate can be made for {application_uri!r} at {', '.join(host_names)}: {error}"
+            ) from None
+        write_private(self.folder / OWN_CERTIFICATE, der, 0o644)
+
+    def _keep_previous(self) -> None:
+        """Copies of key and certificate, under the certificate's thumbprint."""
+        path, key_path = self.folder / OWN_CERTIFICATE, self.folder / OWN_KEY
+        if not path.exists():
+            return
+        make_folder(self.folder / PREVIOUS)
+        der = read_file(path, 2 * certs.MOST_BYTES)
+        name = thumbprint(der)[:16]
+        write_private(self.folder / PREVIOUS / f"{name}.der", der)
+        if key_path.exists():
+            write_private(self.folder / PREVIOUS / f"{name}.pem", read_file(key_path, certs.MOST_BYTES))
+        for old in _newest_first(self.folder / PREVIOUS, ".der")[MOST_PREVIOUS:]:
+            old.unlink()
+            old.with_suffix(".pem").unlink(missing_ok=True)
+
+    # -- those of others -----------------------------------------------------------------------------------------
+
+    def check(self, der: bytes, application_uri: str | None, now: datetime, use: Use = Use.CLIENT) -> None:
+        """Let an application in or not.
+
+        der: its certificate alone. application_uri: what it says of itself; None where that is not known yet (then it
+        must be checked later). Raises CertificateRefused; one that is merely not trusted is put into rejected/.
+        """
+        name = thumbprint(der)
+        self._look_again()
+        known = self._known.get(name)
+        if known is None:
+            known = self._examine(der)
+            self._known[name] = known
+            if len(self._known) > MOST_REMEMBERED:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(name)
+        try:
+            if known.refusal is not None:
+                raise known.refusal.anew()
+            self._trust_list.check(name, known.certificate, known.chains, now)
+            if application_uri is not None:
+                certs.check_uri(known.certificate, application_uri)
+            certs.check_use(known.certificate, use)
+        except CertificateRefused as refused:
+            if refused.reason in (Reason.UNTRUSTED, Reason.ISSUER_UNKNOWN):
+                self._put_to_rejected(name, der)
+            whose = certs.subject_of(known.certificate)
+            raise CertificateRefused(refused.reason, f"certificate {name[:16]} of '{whose}': {refused}") from None
+
+    def problems(self) -> Sequence[str]:
+        """Sentences about files of the trust list that are of no use."""
+        self._look_again()
+        return tuple(self._trust_list.problems)
+
+    def _look_again(self) -> None:
+        try:
+            mark = mark_of(self.folder)
+        except OSError as error:
+            # What can't be looked at can't be trusted any more; and each check tries again.
+            self._trust_list = TrustList(problems=[f"{self.folder} can't be read: {_why(error)}"])
+            self._mark = None
+            self._known.clear()
+            return
+        if mark != self._mark:
+            self._trust_list = read_trust_list(self.folder)
+            self._known.clear()
+            self._mark = mark
+
+    def _examine(self, der: bytes) -> _Known:
+        certificate = certs.parse(der)
+        try:
+            certs.check_strength(certificate)
+        except CertificateRefused as refused:
+            return _Known(certificate, refused, Chains((), None))
+        return _Known(certificate, None, self._trust_list.chains_of(certificate))
+
+    def _put_to_rejected(self, name: str, der: bytes) -> None:
+        """Keep it for a person to look at. That this fails (a full disk) must not let anybody in, nor keep anybody out."""
+        path = self.folder / REJECTED / f"{name}.der"
+        with contextlib.suppress(OSError):
+            if path.exists():
+                os.utime(path)
+                return
+            make_folder(path.parent)
+            for old in _newest_first(path.parent, ".der")[MOST_REJECTED - 1 :]:
+                old.unlink()
+            path.write_bytes(der)
+
+    # -- what people do ------------------------------------------------------------------------------------------
+
+    def trust(self, what: str | Path, now: datetime, issuer: bool = False) -> Certificate:
+        """Trust a certificate: a rejected one by its thumbprint, or a file. issuer: let it only complete chains.
+
+        what: a Path is a file; a text is a thumbprint (SHA-256 or SHA-1) or its beginning. Raises NotFound, PkiError,
+        and CertificateRefused for one that would be refused all the same.
+        """
+        rejected = None if isinstance(what, Path) else self.find(what, Place.REJECTED)
+        path = what if isinstance(what, Path) else rejected.path if rejected else Path()
+        try:
+            der = certs.der_of(read_file(path, 2 * certs.MOST_BYTES), "CERTIFICATE")
+        except FileNotFoundError:
+            raise NotFound(f"there is no file {path}") from None
+        except OSError as error:
+            raise PkiError(f"{path} can't be read: {_why(error)}") from None
+        certificate = certs.parse(der)
+        certs.check_strength(certificate)
+        certs.check_time(certificate, now)
+        unfit = certs.why_no_issuer(certificate)
+        if issuer and unfit:
+            raise PkiError(f"{path} can't be the certificate of an issuer: {unfit}")
+        if unfit:
+            certs.check_use(certificate, Use.ANY)
+        place = Place.ISSUER if issuer else Place.TRUSTED
+        self._make_folders()
+        target = self.folder / _PLACES[place] / f"{thumbprint(der)}.der"
+        with self._changing():
+            write_private(target, der)
+            if rejected is not None:
+                rejected.path.unlink(missing_ok=True)
+        return Certificate(place, target, certs.facts(der, certificate))
+
+    def add_crl(self, path: Path, now: datetime) -> x509.CertificateRevocationList:
+        """Take in an authority's revocation list, in the place of its older one. Raises PkiError, CertificateRefused."""
+        try:
+            der = certs.der_of(read_file(path, MOST_CRL_BYTES), "X509 CRL")
+        except OSError as error:
+            raise PkiError(f"{path} can't be read: {_why(error)}") from None
+        crl = parse_crl(der)
+        issuer = certs.short(crl.issuer.rfc4514_string())
+        trust_list = read_trust_list(self.folder)
+        signer = next(
+            (one for one in trust_list.by_name.get(crl.issuer.public_bytes(), ()) if signs_list(one.certificate, crl)),
+            None,
+        )
+        if signer is None:
+            raise PkiError(
+                f"no authority that is known here signed this revocation list: '{issuer}' must be trusted first"
+            )
+        newest = max((old.last_update_utc for old in trust_list.crls_of(signer)), default=crl.last_update_utc)
+        if newest > crl.last_update_utc:
+            raise PkiError(f"a newer revocation list of '{issuer}' is here already, of {certs.minute(newest)}")
+        if crl.next_update_utc is None or crl.next_update_utc < now:
+            raise CertificateRefused(Reason.CRL_OUT_OF_DATE, f"this revocation list of '{issuer}' is out of date")
+        self._make_folders()
+        name = thumbprint(crl.issuer.public_bytes() + certs.key_bytes(signer.certificate))
+        with self._changing():
+            write_private(self.folder / (TRUSTED_CRL if signer.trusted else ISSUERS_CRL) / f"{name}.crl", der)
+        return crl
+
+    def reject(self, what: str) -> Certificate:
+        """Trust a certificate no longer: it goes to rejected/. Sessions that are open go on. Raises NotFound, PkiError."""
+        found = self.find(what, Place.TRUSTED, Place.ISSUER)
+        assert found.facts is not None  # found by its thumbprint
+        target = self.folder / REJECTED / f"{found.facts.thumbprint}.der"
+        self._make_folders()
+        with self._changing():
+            write_private(target, certs.der_of(read_file(found.path, 2 * certs.MOST_BYTES), "CERTIFICATE"))
+            found.path.unlink()
+        return Certificate(Place.REJECTED, target, found.facts)
+
+    def find(self, what: str, *places: Place) -> Certificate:
+        """The certificate of this thumbprint (SHA-256 or SHA-1, or its beginning). places: where; all if none is given.
+
+        Raises NotFound.
+        """
+        digits = what.replace(":", "").replace(" ", "").lower()
+        if len(digits) < LEAST_PREFIX or not set(digits) <= set("0123456789abcdef"):
+            raise NotFound(f"{what!r} is no thumbprint: it takes the first {LEAST_PREFIX} hexadecimal digits at least")
+        found = {
+            (one.facts.thumbprint, one.place): one
+            for one in self.list()
+            if one.facts is not None
+            and (not places or one.place in places)
+            and (one.facts.thumbprint.startswith(digits) or one.facts.sha1.startswith(digits))
+        }
+        where = " or ".join(places) or "the folder"
+        if not found:
+            raise NotFound(f"no certificate in {where} has a thumbprint that begins with {digits}")
+        if len({name for name, _ in found}) > 1:
+            raise NotFound(f"{len(found)} certificates in {where} begin with {digits}: give more digits")
+        return next(iter(found.values()))
+
+    def list(self) -> Sequence[Certificate]:
+        """All certificates there are: our own, trusted, issuers, rejected (newest first)."""
+        found = []
+        if (self.folder / OWN_CERTIFICATE).exists():
+            found.append(_read(Place.OWN, self.folder / OWN_CERTIFICATE))
+        for place in (Place.TRUSTED, Place.ISSUER):
+            found += [_read(place, path) for path in sorted(_listed(self.folder / _PLACES[place]))]
+        found += [_read(Place.REJECTED, path) for path in _newest_first(self.folder / REJECTED, ".der")]
+        return found
+
+    def _make_folders(self) -> None:
+        try:
+            make_folder(self.folder)
+            for place in (OWN_KEY.parent, TRUSTED, TRUSTED_CRL, ISSUERS, ISSUERS_CRL, REJECTED):
+                for part in (*reversed(place.parents), place):
+                    make_folder(self.folder / part)
+        except OSError as error:
+            raise PkiError(f"{self.folder} can't be made: {_why(error)}") from None
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Alone with the folder; what the disk refuses is a PkiError."""
+        try:
+            with alone(self.folder):
+                yield
+        except OSError as error:
+            raise PkiError(f"{self.folder} can't be changed: {_why(error)}") from None
+
+
+def _read(place: Place, path: Path) -> Certificate:
+    try:
+        der = certs.der_of(read_file(path, 2 * certs.MOST_BYTES), "CERTIFICATE")
+        return Certificate(place, path, certs.facts(der, certs.parse(der)))
+    except (OSError, CertificateRefused) as error:
+        return Certificate(place, path, None, _why(error))
+
+
+def _listed(folder: Path) -> Iterator[Path]:
+    with contextlib.suppress(
+        OSError
+    ):  # a folder that isn't there holds nothing; problems() tells of one not to be read
+        yield from (path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+
+
+def _newest_first(folder: Path, suffix: str) -> Sequence[Path]:
+    dated = []
+    for path in _listed(folder):
+        with contextlib.suppress(FileNotFoundError):  # taken away by another process meanwhile
+            if path.suffix == suffix:
+                dated.append((path.stat().st_mtime_ns, path.name, path))
+    return [path for _, _, path in sorted(dated, reverse=True)]
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
