@@ -27,6 +27,11 @@ DBPOS_NAMES = ("intermediate", "open", "closed", "bad")
 """Names of double points 0 to 3 as people read them (IEC 61850: intermediate-state, off, on, bad-state)."""
 
 
+def standard(number: int) -> ua.NodeId:
+    """The NodeId of something that OPC UA itself defines."""
+    return ua.NodeId(ua.Int32(number))
+
+
 @dataclass(frozen=True, slots=True)
 class WireType:
     """How a DataType travels. data_type: the NodeId that is declared (Dbpos's own one is known to the server alone)."""
@@ -37,14 +42,14 @@ class WireType:
 
 
 WIRE: dict[DataType, WireType] = {
-    DataType.BOOLEAN: WireType(ua.VariantType.Boolean, ua.NodeId(ua.ObjectIds.Boolean)),
-    DataType.INT32: WireType(ua.VariantType.Int32, ua.NodeId(ua.ObjectIds.Int32)),
-    DataType.UINT32: WireType(ua.VariantType.UInt32, ua.NodeId(ua.ObjectIds.UInt32)),
-    DataType.INT64: WireType(ua.VariantType.Int64, ua.NodeId(ua.ObjectIds.Int64)),
-    DataType.DOUBLE: WireType(ua.VariantType.Double, ua.NodeId(ua.ObjectIds.Double)),
-    DataType.STRING: WireType(ua.VariantType.String, ua.NodeId(ua.ObjectIds.String), nullable=True),
-    DataType.TIME: WireType(ua.VariantType.DateTime, ua.NodeId(ua.ObjectIds.UtcTime), nullable=True),
-    DataType.DBPOS: WireType(ua.VariantType.Int32, ua.NodeId(ua.ObjectIds.Enumeration)),
+    DataType.BOOLEAN: WireType(ua.VariantType.Boolean, standard(ua.ObjectIds.Boolean)),
+    DataType.INT32: WireType(ua.VariantType.Int32, standard(ua.ObjectIds.Int32)),
+    DataType.UINT32: WireType(ua.VariantType.UInt32, standard(ua.ObjectIds.UInt32)),
+    DataType.INT64: WireType(ua.VariantType.Int64, standard(ua.ObjectIds.Int64)),
+    DataType.DOUBLE: WireType(ua.VariantType.Double, standard(ua.ObjectIds.Double)),
+    DataType.STRING: WireType(ua.VariantType.String, standard(ua.ObjectIds.String), nullable=True),
+    DataType.TIME: WireType(ua.VariantType.DateTime, standard(ua.ObjectIds.UtcTime), nullable=True),
+    DataType.DBPOS: WireType(ua.VariantType.Int32, standard(ua.ObjectIds.Enumeration)),
 }
 
 _PYTHON: dict[DataType, tuple[type, ...]] = {

@@ -8,13 +8,14 @@ Nodes are asyncua's ``NodeData``; a value that changes sits in a ``Cell`` (or as
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 
 from asyncua import ua
 from asyncua.server.address_space import AddressSpace, AttributeValue, NodeData
 
 Watcher = Callable[[ua.DataValue], None]
 
+_Nodes = MutableMapping[ua.NodeId, NodeData]
 _NO_WATCHERS: dict[int, Watcher] = {}
 
 
@@ -37,6 +38,11 @@ class Space(AddressSpace):  # type: ignore[misc]
         super().__init__()
         self._watch_counter = 0
         self._subtypes: dict[ua.NodeId, frozenset[ua.NodeId]] = {}
+
+    def overlay(self, make: Callable[[_Nodes], _Nodes]) -> None:
+        """Look nodes up in what ``make`` gives from now on; it gets what was looked up in before. A node that is made at
+        each look-up is fine: whoever watches a value keeps its cell."""
+        self._nodes = make(self._nodes)  # type: ignore[assignment]
 
     # -- values
 

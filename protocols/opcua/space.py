@@ -1,0 +1,302 @@
+"""Our objects in the address space: nodes that are made when somebody looks, and forgotten afterwards.
+
+A site has some 12,000 breakers with 16 variables each. As nodes of the library that is a third of a gigabyte of objects
+that nobody looks at, most of the time. Here an object is one small record (``Entry``): its key, its type, its latest
+samples. ``Nodes`` is a mapping that answers the library's look-ups: what is in the plain dict underneath (OPC UA's own
+nodes, our types) comes from there, and a node of an object is put together from its record and the attributes that all
+objects of its type share. What lasts beyond a look-up lives in the record: samples, children, and who watches a variable.
+
+What must stay true: a node looks the same each time; references between two nodes can be followed from both; who watches
+a variable can stop watching, even when its object is gone meanwhile. Single-threaded: the event loop's. Nothing here
+survives a crash or has to: the gateway describes all of it again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from datetime import UTC, datetime
+
+from asyncua import ua
+from asyncua.server.address_space import AttributeValue, NodeData
+
+from protocols.opcua.services import Place
+from protocols.opcua.surface import Folder, Object, Sample, Variable
+from protocols.opcua.templates import Template, reference, shared
+from protocols.opcua.values import stamped, standard, to_data_value
+
+Watcher = Callable[[ua.DataValue], None]
+
+_OBJECTS = standard(ua.ObjectIds.ObjectsFolder)
+_SERVER = standard(ua.ObjectIds.Server)
+_ORGANIZES = standard(ua.ObjectIds.Organizes)
+_HAS_COMPONENT = standard(ua.ObjectIds.HasComponent)
+_HAS_NOTIFIER = standard(ua.ObjectIds.HasNotifier)
+_HAS_TYPE = standard(ua.ObjectIds.HasTypeDefinition)
+GONE = stamped(ua.Variant(None, ua.VariantType.Null), ua.StatusCode(ua.UInt32(ua.StatusCodes.BadNodeIdUnknown)))
+
+
+class Watchers(dict[int, Watcher]):
+    """Who watches one variable. It is in its entry's books only while somebody does."""
+
+    __slots__ = ("_entry", "_index")
+
+    def __init__(self, entry: Entry, index: int) -> None:
+        super().__init__()
+        self._entry = entry
+        self._index = index
+
+    def __setitem__(self, handle: int, watcher: Watcher) -> None:
+        super().__setitem__(handle, watcher)
+        self._entry.watch(self._index, self)
+
+    def pop(self, handle: int, *default: object) -> Watcher:
+        watcher = super().pop(handle, *default)
+        if not self:
+            self._entry.unwatch(self._index)
+        return watcher
+
+
+class Entry:
+    """An object or a folder. samples: by index of its type's variables; watchers: of those that somebody watches."""
+
+    __slots__ = ("children", "description", "key", "name", "parent", "samples", "template", "watchers")
+
+    def __init__(self, key: str, name: str, parent: str, description: str, template: Template) -> None:
+        self.key = key
+        self.name = name
+        self.parent = parent
+        self.description = description
+        self.template = template
+        self.children: dict[str, Entry] | None = None
+        self.samples: list[Sample | None] = [None] * len(template.variables)
+        self.watchers: dict[int, Watchers] | None = None
+
+    def watch(self, index: int, watchers: Watchers) -> None:
+        """Somebody watches this variable."""
+        if self.watchers is None:
+            self.watchers = {}
+        self.watchers[index] = watchers
+
+    def unwatch(self, index: int) -> None:
+        """Nobody watches this variable any more."""
+        if self.watchers is not None:
+            self.watchers.pop(index, None)
+            if not self.watchers:
+                self.watchers = None
+
+
+class ObjectNode(NodeData):
+    """An object's node; its references are put together when they are asked for."""
+
+    def __init__(self, nodeid: ua.NodeId, references: Callable[[], list[ua.ReferenceDescription]]) -> None:
+        self._references = references
+        super().__init__(nodeid)
+
+    @property
+    def references(self) -> list[ua.ReferenceDescription]:
+        """All of them, made anew."""
+        return self._references()
+
+    @references.setter
+    def references(self, nothing: list[ua.ReferenceDescription]) -> None:
+        """The library sets an empty list at the start; ours are never stored."""
+
+
+class Nodes(MutableMapping[ua.NodeId, NodeData]):
+    """What the library looks nodes up in. namespace: index of ours."""
+
+    def __init__(self, plain: MutableMapping[ua.NodeId, NodeData], namespace: int, templates: Mapping[str, Template]):
+        self._plain = plain
+        self._namespace = namespace
+        self._templates = templates
+        self._entries: dict[str, Entry] = {}
+        self._now: Callable[[], float] = time.time
+
+    def __getitem__(self, nodeid: ua.NodeId) -> NodeData:
+        found = self._plain.get(nodeid)
+        if found is not None:
+            return found
+        entry, index = self._find(nodeid)
+        return self._object_node(entry) if index is None else self._variable_node(entry, index)
+
+    def __setitem__(self, nodeid: ua.NodeId, node: NodeData) -> None:
+        self._plain[nodeid] = node
+
+    def __delitem__(self, nodeid: ua.NodeId) -> None:
+        del self._plain[nodeid]
+
+    def __contains__(self, nodeid: object) -> bool:
+        if not isinstance(nodeid, ua.NodeId):
+            return False
+        if nodeid in self._plain:
+            return True
+        try:
+            self._find(nodeid)
+        except KeyError:
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[ua.NodeId]:
+        """The nodes that are really there: the library walks over all of them for its own nodes only."""
+        return iter(self._plain)
+
+    def __len__(self) -> int:
+        return len(self._plain)
+
+    # --- what the server asks and changes -------------------------------------------------------------------------
+
+    def entry(self, key: str) -> Entry:
+        """The object or folder of this key. Errors: KeyError."""
+        return self._entries[key]
+
+    def get_entry(self, nodeid: ua.NodeId) -> Entry | None:
+        """The object or folder that this node is, if it is one."""
+        if nodeid.NamespaceIndex != self._namespace or not isinstance(nodeid.Identifier, str):
+            return None
+        return self._entries.get(nodeid.Identifier)
+
+    def place(self, nodeid: ua.NodeId) -> Place | None:
+        """Where a node of ours belongs."""
+        try:
+            entry, index = self._find(nodeid)
+        except KeyError:
+            plain = nodeid.NamespaceIndex == self._namespace and nodeid in self._plain
+            return Place("") if plain else None
+        return Place(entry.template.name, "" if index is None else entry.template.variables[index].name)
+
+    def variable(self, nodeid: ua.NodeId) -> tuple[Entry, Variable] | None:
+        """The object and variable that this node is, if it is a variable of an object."""
+        try:
+            entry, index = self._find(nodeid)
+        except KeyError:
+            return None
+        return None if index is None else (entry, entry.template.variables[index])
+
+    def node_id(self, key: str) -> ua.NodeId:
+        """The NodeId of an object, folder or variable of ours."""
+        return ua.NodeId(ua.String(key), ua.Int16(self._namespace))
+
+    def add(self, described: Iterable[Folder | Object]) -> None:
+        """Put objects and folders below their parents. Errors: KeyError (unknown type or parent), ValueError (twice)."""
+        for each in described:
+            if each.key in self._entries or self.node_id(each.key) in self._plain:
+                raise ValueError(f"there is a {each.key} already")
+            template = self._templates[each.type if isinstance(each, Object) else ""]
+            entry = Entry(each.key, each.name, each.parent, each.description, template)
+            if each.parent:
+                parent = self._entries[each.parent]
+                if parent.children is None:
+                    parent.children = {}
+                parent.children[each.key] = entry
+            else:
+                self._plain[_OBJECTS].references.append(self._to_entry(entry, _ORGANIZES, True))
+                self._plain[_SERVER].references.append(self._to_entry(entry, _HAS_NOTIFIER, True))
+            self._entries[each.key] = entry
+
+    def remove(self, key: str) -> list[Entry]:
+        """Take an object away, with all below it; gives those that somebody still watches. Unknown keys: nothing."""
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return []
+        if entry.parent:
+            parent = self._entries.get(entry.parent)
+            if parent is not None and parent.children is not None:
+                parent.children.pop(key, None)
+        else:
+            target = self.node_id(key)
+            for root in (_OBJECTS, _SERVER):
+                node = self._plain[root]
+                node.references[:] = [each for each in node.references if each.NodeId != target]
+        watched = [] if entry.watchers is None else [entry]
+        for child in list(entry.children or ()):
+            watched.extend(self.remove(child))
+        return watched
+
+    def above(self, entry: Entry) -> Iterator[ua.NodeId]:
+        """The nodes that an event of this object is seen at: itself, what it stands below, the Server object."""
+        here: Entry | None = entry
+        while here is not None:
+            yield self.node_id(here.key)
+            here = self._entries.get(here.parent)
+        yield _SERVER
+
+    def data_value(self, entry: Entry, index: int) -> ua.DataValue:
+        """The latest value of a variable, stamped with the server's time."""
+        now = datetime.fromtimestamp(self._now(), UTC)
+        return to_data_value(entry.samples[index], entry.template.variables[index], now)
+
+    # --- nodes ----------------------------------------------------------------------------------------------------
+
+    def _find(self, nodeid: ua.NodeId) -> tuple[Entry, int | None]:
+        key = nodeid.Identifier
+        if nodeid.NamespaceIndex != self._namespace or not isinstance(key, str):
+            raise KeyError(nodeid)
+        entry = self._entries.get(key)
+        if entry is not None:
+            return entry, None
+        head, _, tail = key.rpartition("/")
+        entry = self._entries[head]
+        return entry, entry.template.index[tail]
+
+    def _object_node(self, entry: Entry) -> NodeData:
+        nodeid = self.node_id(entry.key)
+        node = ObjectNode(nodeid, lambda: self._object_references(entry))
+        node.attributes = {
+            **entry.template.object_attributes,
+            ua.AttributeIds.NodeId: shared(nodeid, ua.VariantType.NodeId),
+            ua.AttributeIds.BrowseName: shared(self._browse_name(entry), ua.VariantType.QualifiedName),
+            ua.AttributeIds.DisplayName: shared(ua.LocalizedText(entry.name), ua.VariantType.LocalizedText),
+            ua.AttributeIds.Description: shared(ua.LocalizedText(entry.description), ua.VariantType.LocalizedText),
+        }
+        return node
+
+    def _variable_node(self, entry: Entry, index: int) -> NodeData:
+        variable = entry.template.variables[index]
+        nodeid = self.node_id(f"{entry.key}/{variable.name}")
+        node = ObjectNode(nodeid, lambda: self._variable_references(entry, index))
+        value = AttributeValue(GONE)
+        value.value_callback = lambda _node, _attribute: self.data_value(entry, index)
+        known = entry.watchers.get(index) if entry.watchers is not None else None
+        value.datachange_callbacks = Watchers(entry, index) if known is None else known
+        node.attributes = {
+            **entry.template.variable_attributes[index],
+            ua.AttributeIds.NodeId: shared(nodeid, ua.VariantType.NodeId),
+            ua.AttributeIds.Value: value,
+        }
+        return node
+
+    def _browse_name(self, entry: Entry) -> ua.QualifiedName:
+        return ua.QualifiedName(ua.String(entry.name), ua.UInt16(self._namespace))
+
+    def _to_entry(self, entry: Entry, type: ua.NodeId, forward: bool) -> ua.ReferenceDescription:
+        return reference(
+            type,
+            forward,
+            self.node_id(entry.key),
+            self._browse_name(entry),
+            ua.NodeClass.Object,
+            entry.template.type_node,
+        )
+
+    def _object_references(self, entry: Entry) -> list[ua.ReferenceDescription]:
+        template = entry.template
+        found = [template.to_type]
+        parent = self._entries.get(entry.parent)
+        if parent is not None:
+            found.append(self._to_entry(parent, _HAS_COMPONENT if parent.template.name else _ORGANIZES, False))
+        elif not entry.parent:
+            objects, server = self._plain[_OBJECTS], self._plain[_SERVER]
+            for kind, root, text in ((_ORGANIZES, objects, "Objects"), (_HAS_NOTIFIER, server, "Server")):
+                qualified = ua.QualifiedName(ua.String(text), ua.UInt16(0))
+                found.append(reference(kind, False, root.nodeid, qualified, ua.NodeClass.Object, None))
+        for variable, name, kind in zip(template.variables, template.names, template.variable_types, strict=True):
+            nodeid = self.node_id(f"{entry.key}/{variable.name}")
+            found.append(reference(_HAS_COMPONENT, True, nodeid, name, ua.NodeClass.Variable, kind))
+        found.extend(template.to_methods)
+        below = _HAS_COMPONENT if template.name else _ORGANIZES
+        found.extend(self._to_entry(child, below, True) for child in (entry.children or {}).values())
+        return found
+
+    def _variable_references(self, entry: Entry, index: int) -> list[ua.ReferenceDescription]:
+        return [*entry.template.to_variable_type[index], self._to_entry(entry, _HAS_COMPONENT, False)]
