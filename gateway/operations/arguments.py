@@ -71,3 +71,9 @@ def who(args: Arguments) -> str:
     if actor is None:
         return str(user) or "unknown"
     return actor if not user or actor == user else f"{actor} ({user})"
+
+
+def role_of(args: Arguments) -> str:
+    """The role in which somebody acts, as who let them in knows it; empty where there are no roles."""
+    peer = args.get("_peer")
+    return str(peer.get("role", "")) if isinstance(peer, dict) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 
 from config.models import Mode
@@ -10,7 +11,7 @@ from gateway.control import Code, ControlError
 from gateway.durable import Engine
 from gateway.durable.codec import Json
 from gateway.durable.instances import Orchestration
-from gateway.operations.arguments import Arguments, optional, seconds, text, who
+from gateway.operations.arguments import Arguments, optional, role_of, seconds, text, who
 from gateway.operations.desk import Desk
 from gateway.shedding.activities import load_mode
 from gateway.shedding.conduct import EVENT
@@ -33,7 +34,7 @@ async def override(desk: Desk, args: Arguments) -> Json:
     async with desk.audited(args, "override", instance=instance, **data):
         await desk.engine.client.raise_event(instance, EVENT, data, raised_by=who(args))
     detail = f"{data['decision']} was given to {instance}; its status tells which step takes it"
-    return {"accepted": True, "instance": instance, "detail": detail}
+    return {"accepted": True, "instance": instance, "id": data["id"], "detail": detail}
 
 
 def stands_still(engine: Engine, instance: str) -> str:
@@ -48,7 +49,14 @@ def stands_still(engine: Engine, instance: str) -> str:
 
 def _decided(desk: Desk, args: Arguments) -> dict[str, Json]:
     """The event's data, checked as the procedure will check it."""
-    data: dict[str, Json] = {"decision": text(args, "decision"), "actor": who(args), "reason": text(args, "reason")}
+    data: dict[str, Json] = {
+        "decision": text(args, "decision"),
+        "actor": who(args),
+        "reason": text(args, "reason"),
+        "id": uuid.uuid4().hex,
+    }
+    if role := role_of(args):
+        data["role"] = role
     if args.get("feeder"):
         data["feeders"] = [desk.feeder(args)]
     now_us = desk.engine.now_us()

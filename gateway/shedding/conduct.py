@@ -26,6 +26,9 @@ from gateway.shedding.status import OVERRIDES_SHOWN, Figures, StatusDict, descri
 
 EVENT = "OperatorOverride"
 OVERRIDES_KEPT = 64
+EXPIRED = "expired: not acted on"
+HOLD_OVER = "its time is over: goes on"
+"""What is said of an override whose time is over."""
 
 T = TypeVar("T")
 Step = Generator[Task, object, T]
@@ -158,7 +161,7 @@ class Conductor:
             if self._word.is_completed:
                 yield from self._take(waiting=True)
             elif expiry is not None and expiry.is_completed:
-                self._record("hold", hold.actor, hold.role, hold.reason, "its time is over: goes on")
+                self._acknowledge(hold, HOLD_OVER)
                 self._hold = None
         self._hold = None
         if expiry is not None and not expiry.is_completed:
@@ -177,7 +180,7 @@ class Conductor:
             self._record("?", str(actor)[:80], "", "", f"not understood: {error}")
             return
         if override.expired(self.now_us):
-            self._acknowledge(override, "expired: not acted on")
+            self._acknowledge(override, EXPIRED)
             return
         match override.decision:
             case Decision.CANCEL:
@@ -231,9 +234,9 @@ class Conductor:
         self._acknowledge(override, ", ".join(f"{number} {word}" for word, number in sorted(counts.items())))
 
     def _acknowledge(self, override: Override, outcome: str) -> None:
-        self._record(override.decision.value, override.actor, override.role, override.reason, outcome)
+        self._record(override.decision.value, override.actor, override.role, override.reason, outcome, override.id)
 
-    def _record(self, decision: str, actor: str, role: str, reason: str, outcome: str) -> None:
+    def _record(self, decision: str, actor: str, role: str, reason: str, outcome: str, id_: str = "") -> None:
         record: dict[str, object] = {
             "decision": decision,
             "actor": actor,
@@ -243,6 +246,8 @@ class Conductor:
             "at": iso(self.now_us),
             "outcome": outcome,
         }
+        if id_:
+            record["id"] = id_
         self.figures.overrides.append(record)
         del self.figures.overrides[:-OVERRIDES_KEPT]
         procedure = {"record": {"procedure": self.context.instance_id, **record}}

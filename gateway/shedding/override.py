@@ -3,10 +3,11 @@
 An override is an external event ``OperatorOverride`` with a JSON object::
 
     {"decision": "hold", "actor": "m.meier", "role": "OPERATOR", "reason": "crew",
-     "expires": "2026-01-14T15:00:00Z"}
+     "expires": "2026-01-14T15:00:00Z", "id": "5f2c"}
 
 What must stay true: an override that is not understood changes nothing and is answered with a sentence; one that
-outlived its expiry is not acted on and said to be expired; who and why are always there. ``check`` runs at the edge
+outlived its expiry is not acted on and said to be expired; who and why are always there. ``id`` is chosen by the sender,
+who finds by it which step took the override. ``check`` runs at the edge
 (command line, OPC UA method), where the sender gets the error; ``parse`` runs again in the procedure.
 """
 
@@ -46,7 +47,7 @@ class OverrideError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A checked override. expires_us: engine time, 0 for never."""
+    """A checked override. expires_us: engine time, 0 for never. id: the sender's own, empty without one."""
 
     decision: Decision
     actor: str
@@ -54,6 +55,7 @@ class Override:
     reason: str
     expires_us: int
     feeders: tuple[str, ...]
+    id: str = ""
 
     def expired(self, now_us: int) -> bool:
         """True once it must not be acted on any more."""
@@ -79,7 +81,8 @@ def parse(data: object) -> Override:
     actor = _text(data.get("actor"), "actor", required=True)
     role = _text(data.get("role"), "role", required=False)
     reason = _text(data.get("reason"), "reason", required=False)
-    return Override(decision, actor, role, reason, _expiry(data.get("expires")), feeders)
+    number = _text(data.get("id"), "id", required=False)
+    return Override(decision, actor, role, reason, _expiry(data.get("expires")), feeders, number)
 
 
 def check(data: object, now_us: int) -> Override:
@@ -90,7 +93,7 @@ def check(data: object, now_us: int) -> Override:
     return override
 
 
-_KEYS = frozenset({"decision", "actor", "role", "reason", "expires", "feeders"})
+_KEYS = frozenset({"decision", "actor", "role", "reason", "expires", "feeders", "id"})
 
 
 def _decision(value: object) -> Decision:
