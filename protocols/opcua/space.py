@@ -23,7 +23,7 @@ from asyncua.server.address_space import AttributeValue, NodeData
 from protocols.opcua.services import Place
 from protocols.opcua.surface import Folder, Object, Sample, Variable
 from protocols.opcua.templates import Template, reference, shared
-from protocols.opcua.values import stamped, standard, to_data_value
+from protocols.opcua.values import stamped, standard, status, to_data_value
 
 Watcher = Callable[[ua.DataValue], None]
 
@@ -33,7 +33,7 @@ _ORGANIZES = standard(ua.ObjectIds.Organizes)
 _HAS_COMPONENT = standard(ua.ObjectIds.HasComponent)
 _HAS_NOTIFIER = standard(ua.ObjectIds.HasNotifier)
 _HAS_TYPE = standard(ua.ObjectIds.HasTypeDefinition)
-GONE = stamped(ua.Variant(None, ua.VariantType.Null), ua.StatusCode(ua.UInt32(ua.StatusCodes.BadNodeIdUnknown)))
+GONE = stamped(ua.Variant(None, ua.VariantType.Null), status(ua.StatusCodes.BadNodeIdUnknown))
 
 
 class Watchers(dict[int, Watcher]):

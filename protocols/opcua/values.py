@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from asyncua import ua
+from asyncua.ua.uaerrors import UaStatusCodeError
 
 from protocols.opcua.surface import Argument, DataType, Grade, Sample, Status, Value, Variable
 
@@ -30,6 +31,16 @@ DBPOS_NAMES = ("intermediate", "open", "closed", "bad")
 def standard(number: int) -> ua.NodeId:
     """The NodeId of something that OPC UA itself defines."""
     return ua.NodeId(ua.Int32(number))
+
+
+def fault(code: int) -> UaStatusCodeError:
+    """The error that ends a whole request with this status code."""
+    return UaStatusCodeError(code)  # type: ignore[no-untyped-call]
+
+
+def status(code: int) -> ua.StatusCode:
+    """A status code of one result."""
+    return ua.StatusCode(ua.UInt32(code))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +81,24 @@ _RANGE: dict[DataType, tuple[int, int]] = {
     DataType.DBPOS: (0, 3),
 }
 
-GOOD = ua.StatusCode(ua.UInt32(ua.StatusCodes.Good))
-_UNCERTAIN = ua.StatusCode(ua.UInt32(ua.StatusCodes.UncertainLastUsableValue))
-_NEVER = ua.StatusCode(ua.UInt32(ua.StatusCodes.BadWaitingForInitialData))
-_LOST = ua.StatusCode(ua.UInt32(ua.StatusCodes.BadNotConnected))
+GOOD = status(ua.StatusCodes.Good)
+_UNCERTAIN = status(ua.StatusCodes.UncertainLastUsableValue)
+_NEVER = status(ua.StatusCodes.BadWaitingForInitialData)
+_LOST = status(ua.StatusCodes.BadNotConnected)
 _NULL = ua.Variant(None, ua.VariantType.Null)
 
 STATUS: dict[Status, ua.StatusCode] = {
     Status.OK: GOOD,
-    Status.BAD_ARGUMENT: ua.StatusCode(ua.UInt32(ua.StatusCodes.BadInvalidArgument)),
-    Status.OUT_OF_RANGE: ua.StatusCode(ua.UInt32(ua.StatusCodes.BadOutOfRange)),
-    Status.NOT_FOUND: ua.StatusCode(ua.UInt32(ua.StatusCodes.BadNotFound)),
-    Status.REFUSED: ua.StatusCode(ua.UInt32(ua.StatusCodes.BadInvalidState)),
-    Status.DENIED: ua.StatusCode(ua.UInt32(ua.StatusCodes.BadUserAccessDenied)),
-    Status.TOO_LARGE: ua.StatusCode(ua.UInt32(ua.StatusCodes.BadEncodingLimitsExceeded)),
-    Status.TIMEOUT: ua.StatusCode(ua.UInt32(ua.StatusCodes.BadTimeout)),
-    Status.UNAVAILABLE: ua.StatusCode(ua.UInt32(ua.StatusCodes.BadOutOfService)),
-    Status.TOO_MANY: ua.StatusCode(ua.UInt32(ua.StatusCodes.BadTooManyOperations)),
-    Status.INTERNAL: ua.StatusCode(ua.UInt32(ua.StatusCodes.BadInternalError)),
+    Status.BAD_ARGUMENT: status(ua.StatusCodes.BadInvalidArgument),
+    Status.OUT_OF_RANGE: status(ua.StatusCodes.BadOutOfRange),
+    Status.NOT_FOUND: status(ua.StatusCodes.BadNotFound),
+    Status.REFUSED: status(ua.StatusCodes.BadInvalidState),
+    Status.DENIED: status(ua.StatusCodes.BadUserAccessDenied),
+    Status.TOO_LARGE: status(ua.StatusCodes.BadEncodingLimitsExceeded),
+    Status.TIMEOUT: status(ua.StatusCodes.BadTimeout),
+    Status.UNAVAILABLE: status(ua.StatusCodes.BadOutOfService),
+    Status.TOO_MANY: status(ua.StatusCodes.BadTooManyOperations),
+    Status.INTERNAL: status(ua.StatusCodes.BadInternalError),
 }
 
 
@@ -140,15 +151,15 @@ def to_data_value(sample: Sample | None, variable: Variable, now: datetime | Non
     source = to_datetime(sample.time_us)
     if sample.grade is Grade.BAD:
         return stamped(_NULL, _LOST if sample.time_us else _NEVER, source, now)
-    status = GOOD if sample.grade is Grade.GOOD else _UNCERTAIN
-    return stamped(to_variant(sample.value, variable.type, variable.array), status, source, now)
+    code = GOOD if sample.grade is Grade.GOOD else _UNCERTAIN
+    return stamped(to_variant(sample.value, variable.type, variable.array), code, source, now)
 
 
 def stamped(
-    value: ua.Variant, status: ua.StatusCode, source: datetime | None = None, server: datetime | None = None
+    value: ua.Variant, code: ua.StatusCode, source: datetime | None = None, server: datetime | None = None
 ) -> ua.DataValue:
     """A DataValue. Its declared DateTime is a subclass that nobody needs: every datetime is taken."""
-    return ua.DataValue(value, status, cast(ua.DateTime | None, source), cast(ua.DateTime | None, server))
+    return ua.DataValue(value, code, cast(ua.DateTime | None, source), cast(ua.DateTime | None, server))
 
 
 class WrongArgument(Exception):
