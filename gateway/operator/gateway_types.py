@@ -32,8 +32,8 @@ GATEWAY = ObjectType(
             "Whether a time service disciplines the machine's clock; Bad where nobody can tell.",
         ),
         Variable("WallStep", _DOUBLE, "How far the wall clock was stepped since the start; timers are not moved.", "s"),
-        Variable("JournalSeq", _INT64, "Number of the journal's last record. Told once a second."),
-        Variable("JournalBatch", _INT64, "Number of the journal's last batch. Told once a second."),
+        Variable("JournalSeq", _INT64, "Number of the journal's last record. Told at most ten times a second."),
+        Variable("JournalBatch", _INT64, "Number of the journal's last batch. Told as JournalSeq."),
         Variable(
             "JournalHead",
             _STRING,
@@ -113,7 +113,7 @@ ORCHESTRATION = ObjectType(
     (
         Variable("Name", _STRING, "Name of its code."),
         Variable("Status", _STRING, "Pending, Running, Suspended, ContinuedAsNew, Completed, Failed or Terminated."),
-        Variable("CustomStatus", _STRING, "What it says of itself: its sentence, else JSON; cut at 1,000 characters."),
+        Variable("CustomStatus", _STRING, "What it says of itself: its sentence, else its value in short."),
         Variable("Started", _TIME, "When it was started."),
         Variable("Updated", _TIME, "When it last did something."),
         Variable("Version", _STRING, "Version of its code; empty without one."),

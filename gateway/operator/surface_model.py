@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from config.models import Feeder, Site
 from gateway.operator import names
-from gateway.operator.gateway_types import GATEWAY, ORCHESTRATION, ORCHESTRATIONS, SECURITY, STRESS, TIMER, TIMERS
 from gateway.operator.event_types import EVENT_TYPES
+from gateway.operator.gateway_types import GATEWAY, ORCHESTRATION, ORCHESTRATIONS, SECURITY, STRESS, TIMER, TIMERS
 from gateway.operator.shedding_types import BREAKER, SHEDDING
 from protocols.opcua.surface import Folder, Object, Surface
 
