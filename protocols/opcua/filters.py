@@ -18,7 +18,7 @@ from asyncua import ua
 from protocols.opcua.values import fault
 
 MOST_ELEMENTS = 50
-MOST_OPERANDS = 200
+MOST_OPERANDS = 500
 MOST_SELECTED = 100
 LONGEST_PATTERN = 200
 

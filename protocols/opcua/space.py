@@ -25,6 +25,7 @@ from protocols.opcua.surface import Folder, Object, Sample, Variable
 from protocols.opcua.templates import Template, reference, shared
 from protocols.opcua.values import stamped, standard, status, to_data_value
 
+Plain = MutableMapping[ua.NodeId, NodeData]
 Watcher = Callable[[ua.DataValue], None]
 
 _OBJECTS = standard(ua.ObjectIds.ObjectsFolder)
@@ -104,10 +105,10 @@ class ObjectNode(NodeData):
 
 
 class Nodes(MutableMapping[ua.NodeId, NodeData]):
-    """What the library looks nodes up in. namespace: index of ours."""
+    """What the library looks nodes up in. namespace: index of ours; templates: by the name of the type, "" for folders."""
 
-    def __init__(self, plain: MutableMapping[ua.NodeId, NodeData], namespace: int, templates: Mapping[str, Template]):
-        self._plain = plain
+    def __init__(self, namespace: int, templates: Mapping[str, Template]) -> None:
+        self._plain: Plain = {}
         self._namespace = namespace
         self._templates = templates
         self._entries: dict[str, Entry] = {}
@@ -143,6 +144,14 @@ class Nodes(MutableMapping[ua.NodeId, NodeData]):
 
     def __len__(self) -> int:
         return len(self._plain)
+
+    def attach(self, plain: Plain) -> Nodes:
+        """Stand in front of what the library has so far; once."""
+        self._plain = plain
+        for entry in self._entries.values():
+            if not entry.parent:
+                self._hang_up(entry)
+        return self
 
     # --- what the server asks and changes -------------------------------------------------------------------------
 
@@ -189,9 +198,8 @@ class Nodes(MutableMapping[ua.NodeId, NodeData]):
                 if parent.children is None:
                     parent.children = {}
                 parent.children[each.key] = entry
-            else:
-                self._plain[_OBJECTS].references.append(self._to_entry(entry, _ORGANIZES, True))
-                self._plain[_SERVER].references.append(self._to_entry(entry, _HAS_NOTIFIER, True))
+            elif self._plain:
+                self._hang_up(entry)
             self._entries[each.key] = entry
 
     def remove(self, key: str) -> list[Entry]:
@@ -203,7 +211,7 @@ class Nodes(MutableMapping[ua.NodeId, NodeData]):
             parent = self._entries.get(entry.parent)
             if parent is not None and parent.children is not None:
                 parent.children.pop(key, None)
-        else:
+        elif self._plain:
             target = self.node_id(key)
             for root in (_OBJECTS, _SERVER):
                 node = self._plain[root]
@@ -212,6 +220,10 @@ class Nodes(MutableMapping[ua.NodeId, NodeData]):
         for child in list(entry.children or ()):
             watched.extend(self.remove(child))
         return watched
+
+    def _hang_up(self, entry: Entry) -> None:
+        self._plain[_OBJECTS].references.append(self._to_entry(entry, _ORGANIZES, True))
+        self._plain[_SERVER].references.append(self._to_entry(entry, _HAS_NOTIFIER, True))
 
     def above(self, entry: Entry) -> Iterator[ua.NodeId]:
         """The nodes that an event of this object is seen at: itself, what it stands below, the Server object."""
