@@ -12,6 +12,7 @@ continuation point, which works for its own session alone, once, and until it is
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import structlog
