@@ -40,6 +40,11 @@ def iso(time_us: int) -> str:
     return from_us(time_us).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def wall_now() -> datetime:
+    """Real time, UTC, also where engine time is simulated: what certificates are measured by."""
+    return datetime.now(UTC)
+
+
 def local_zone() -> tzinfo:
     """The machine's own time zone, with the offset that holds now: for reports that people read."""
     return datetime.now().astimezone().tzinfo or UTC

@@ -1,12 +1,13 @@
 """The daemon: the one place that knows every part, and the order in which they start and stop.
 
 Start: configuration → journal (exclusive) → engine recovers what is live → field links → serve with outputs held → read
-every breaker → compare with what was known → release outputs, or wait for an operator → ready. Stop: take nothing more →
-let commands end → write → close.
+every breaker, and beside it open the operators' OPC UA server → compare with what was known → release outputs, or wait
+for an operator → ready. Stop: take nothing more → end operators' sessions → let commands end → write → close.
 
 What must stay true: nothing is written to the field before every breaker was read or is known not to answer; a hold after
 a restart outlives further restarts, until an operator releases it; when the journal fails, outputs are held at once and
-the process ends (the service manager starts it again); every start and every orderly stop is a record in the journal.
+the process ends (the service manager starts it again); every start and every orderly stop is a record in the journal;
+what fails inside the operators' server ends neither control nor the process.
 On a crash nothing has to be cleaned up: the next start does it all.
 """
 
@@ -14,21 +15,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
 from config import Site, load_site
 from gateway import __version__, logs
-from gateway.clock import SystemClock, iso, synchronized, to_us
+from gateway.clock import SystemClock, synchronized
 from gateway.clock_check import ClockCheck
 from gateway.control import ControlServer, SocketInUse
-from gateway.durable import Engine, EntityId, Registry
+from gateway.durable import Engine, Registry
 from gateway.durable.codec import Json
 from gateway.http_call import register_http
 from gateway.notify import Notifier, Watchdog, watchdog_interval_s
@@ -37,17 +37,22 @@ from gateway.outputs import Outputs
 from gateway.programs import ProgramError, load_programs
 from gateway.reload import Reload
 from gateway.shedding.application import register
-from gateway.shedding.entities import SUBSTATION, TRANSFORMER, substation_id, transformer_id
+from gateway.shedding.entities import transformer_id
 from gateway.shedding.field import Field
 from gateway.shedding.gate import OutputGate
 from gateway.shedding.report import Proof, render_report
 from gateway.shedding.substation import Transformer
+from gateway.starting import StartError, check_owner, clock_of, spare_the_loop
 from gateway.story import tell_story
 from gateway.supervision import Supervision, record
 from gateway.trend import TrendStore
 from gateway.watch import CommittedBreakers, Observer, Watch
-from journal import Head, Journal, JournalError
+from journal import Journal, JournalError
 from protocols.modbus.driver import ModbusDriver
+
+if TYPE_CHECKING:
+    from gateway.operator.door import Door
+    from gateway.operators import Files
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -77,10 +82,6 @@ async def run(site_path: Path) -> int:
         return WRONG_CONFIGURATION if isinstance(error, ProgramError) else FAILED
 
 
-class StartError(Exception):
-    """The daemon can't start with what it found; the text says why. Nothing was started."""
-
-
 @dataclass(slots=True)
 class Parts:
     """What the daemon is made of."""
@@ -94,6 +95,8 @@ class Parts:
     trend: TrendStore
     observer: Observer
     watch: Watch
+    files: Files | None
+    """Certificates and users of operators; None for a site without them."""
 
 
 class Daemon:
@@ -107,6 +110,7 @@ class Daemon:
         self._outputs = Outputs(parts.engine, parts.field, parts.gate, self._supervision)
         self._reload = Reload(parts.engine, parts.field, self._notifier, self._outputs.reconciled)
         self._clock_check = ClockCheck(parts.engine, parts.clock)
+        self._door: Door | None = None
 
     @classmethod
     async def open(cls, site: Site, stack: contextlib.AsyncExitStack) -> Daemon:
@@ -118,7 +122,7 @@ class Daemon:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         journal = await Journal.open(state_dir / "journal.db")
         stack.push_async_callback(journal.close)
-        clock = _clock_of(site, journal.head())
+        clock = clock_of(site, journal.head().time_us)
         try:
             driver = ModbusDriver(site.devices, site.feeders, site.measurements)
         except ValueError as error:
@@ -134,11 +138,16 @@ class Daemon:
         engine = Engine(journal, registry, clock, site.gateway.max_turns_pending)
         try:
             await engine.recover()
-            _check_owner(engine.instances, site)
+            check_owner(engine.instances, site)
             raw = engine.client.read_entity_raw(transformer_id(site))
             armed = raw is not None and msgspec.json.decode(raw, type=Transformer).armed
         except msgspec.MsgspecError as error:
             raise StartError(f"the journal holds what this version can't read: {error}") from error
+        files = None
+        if site.operators is not None:
+            from gateway import operators  # OPC UA takes its time and memory: only where it is wanted
+
+            files = operators.prepare(site.operators)
         trend = TrendStore(state_dir)
         observer = Observer(engine, field)
         parts = Parts(
@@ -151,6 +160,7 @@ class Daemon:
             trend,
             observer,
             Watch(engine, field, trend, observer, CommittedBreakers(engine), armed),
+            files,
         )
         return cls(site, parts)
 
@@ -163,6 +173,7 @@ class Daemon:
             record(parts.engine, "started", version=__version__, config_sha256=self.site.sha256, site=self.site.name)
             desk = Desk(parts.engine, parts.field, parts.watch, parts.clock, self._health(), parts.journal)
             gateway = self.site.gateway
+            self._make_door(desk)
             async with ControlServer(gateway.socket, gateway.socket_mode, handlers(desk)):
                 await parts.driver.start(parts.observer)
                 spawn(self._bring_up(), "bring-up")
@@ -173,16 +184,38 @@ class Daemon:
         finally:
             await self._shut_down()
 
+    def _make_door(self, desk: Desk) -> None:
+        """The operators' server, still closed, where the site has one."""
+        if self.site.operators is None or self.parts.files is None:
+            return
+        from gateway import operators
+
+        door = operators.make_door(self.site.operators, self.parts.files, desk)
+
+        def tolerate(error: BaseException) -> bool:
+            if not operators.is_guest(error):
+                return False
+            door.defect(error)
+            return True
+
+        self._door = door
+        self._supervision.tolerate = tolerate
+        self._reload.listeners.append(door.site_changed)
+
     async def _bring_up(self) -> None:
         """Read the field, compare, watch; then let outputs go, or hold them."""
         parts = self.parts
+        if self._door is not None:
+            self._supervision.spawn(self._door.open(), "operators")
         found, held = await self._outputs.compare()
         parts.observer.mark(parts.field.feeders)
         parts.observer.round()
         self._supervision.spawn(parts.observer.run(), "observer")
         self._supervision.spawn(parts.watch.run(), "watch")
         self._outputs.begin(held)
-        _spare_the_loop()
+        if self._door is not None:
+            await self._door.opened.wait()
+        spare_the_loop()
         self._notifier.ready(f"{self.site.name}: {found.sentence}")
         log.info("ready", mode=parts.field.mode.value, held=parts.gate.held, feeders=len(parts.field.feeders))
 
@@ -207,6 +240,8 @@ class Daemon:
         parts, supervision = self.parts, self._supervision
         parts.gate.hold(supervision.failed or "the gateway is stopping")
         await supervision.end_tasks()
+        if self._door is not None:
+            await self._door.close()
         if parts.engine.failure is None:
             record(parts.engine, "stopping", why=supervision.failed)
         # Without a journal nothing that ends now can be kept: the next start reads it back.
@@ -281,43 +316,10 @@ class Daemon:
             report,
             self._outputs.why_not_released,
             self._outputs.release,
-            lambda: [warning for warning in (self._clock_check.warning, self._reload.refused) if warning],
+            self._warnings,
+            lambda: None if self._door is None else self._door.status(),
         )
 
-
-def _check_owner(instances: Iterable[str], site: Site) -> None:
-    """A journal of a station or transformer by another name: its procedure and its stress would be forgotten here.
-
-    Errors: StartError.
-    """
-    for kind, own in ((SUBSTATION, substation_id(site)), (TRANSFORMER, transformer_id(site))):
-        other = [one for one in instances if one.startswith(f"@{kind}@") and one != str(own)]
-        if other:
-            raise StartError(
-                f"the journal in {site.gateway.state_dir} is that of {kind} {EntityId.parse(other[0]).key!r}, and this "
-                f"site calls its {kind} {own.key!r}: put the name back, or choose another state_dir"
-            )
-
-
-def _spare_the_loop() -> None:
-    """Keep the garbage collector from stopping the loop: measured, full collections over 12,000 breakers took 0.4-0.8 s.
-
-    What lives now lives on, so it is never looked at again; what comes later is looked at in larger portions.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 50, 1_000)
-
-
-def _clock_of(site: Site, head: Head) -> SystemClock:
-    simulated = site.gateway.simulated_clock
-    if simulated is None:
-        return SystemClock(not_before_us=head.time_us)
-    clock = SystemClock(
-        rate=simulated.rate,
-        origin_us=to_us(simulated.origin),
-        wall_origin_us=to_us(simulated.wall_origin),
-        not_before_us=head.time_us,
-    )
-    log.warning("simulated_clock", rate=simulated.rate, now=iso(clock.now_us()))
-    return clock
+    def _warnings(self) -> list[str]:
+        told = [warning for warning in (self._clock_check.warning, self._reload.refused) if warning]
+        return told if self._door is None else [*told, *self._door.warnings()]

@@ -7,6 +7,7 @@ named in the log, in the journal and in the status. A crash here: the next start
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -23,10 +24,12 @@ PROBLEMS_SHOWN = 10
 
 
 class Reload:
-    """Replaces the site of a running gateway. refused: why the files as they are now are not in use; empty if they are."""
+    """Replaces the site of a running gateway. refused: why the files as they are now are not in use; empty if they are.
+    listeners: called with the new site once it is in use."""
 
     def __init__(self, engine: Engine, field: Field, notifier: Notifier, reconciled: asyncio.Event) -> None:
         self.refused = ""
+        self.listeners: list[Callable[[Site], None]] = []
         self._engine = engine
         self._field = field
         self._notifier = notifier
@@ -65,5 +68,7 @@ class Reload:
         self.refused = ""
         self._field.use(new)
         logs.set_level(new.gateway.log_level)
+        for listener in self.listeners:
+            listener(new)
         record(self._engine, "reloaded", config_sha256=new.sha256, before=before.sha256)
         log.info("reloaded", config_sha256=new.sha256)

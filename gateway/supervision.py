@@ -1,8 +1,9 @@
 """The daemon's own tasks, and its reason to end.
 
 A task that fails is a defect, and so is an exception that nobody awaited. The daemon must not limp: outputs are held at
-once, it ends and says so by its exit code, and the service manager starts it again. What must stay true: the first reason
-is the one that is told. After a crash there is nothing to clean up.
+once, it ends and says so by its exit code, and the service manager starts it again. The one exception is ``tolerate``:
+failures of a part that control does not need. What must stay true: the first reason is the one that is told. After a crash
+there is nothing to clean up.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ def record(engine: Engine, event: str, **details: Json) -> None:
 
 
 class Supervision:
-    """Holds the tasks. stop: set once the daemon is to end. failed: why it must; empty where somebody asked for it."""
+    """Holds the tasks. stop: set once the daemon is to end. failed: why it must; empty where somebody asked for it.
+    tolerate: takes an exception that nobody awaited and need not end the daemon; False where it must."""
 
     def __init__(self, gate: OutputGate) -> None:
         self.stop = asyncio.Event()
         self.failed = ""
+        self.tolerate: Callable[[BaseException], bool] = lambda _: False
         self._gate = gate
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -66,6 +69,8 @@ class Supervision:
 
     def _defect(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
+        if error is not None and self.tolerate(error):
+            return
         log.critical("defect", message=context.get("message"), error=str(error), exc_info=error)
         if error is not None:
             self.give_up(f"defect: {error}")

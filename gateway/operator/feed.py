@@ -165,6 +165,7 @@ class Feed:
         self._station_at = -ROUND_S
         self._station_changed = True
         self._procedure = ""
+        self._begun = False
         self._own = (str(substation_id(desk.field.site)), str(transformer_id(desk.field.site)))
 
     def site_changed(self) -> None:
@@ -172,20 +173,38 @@ class Feed:
         self._breakers.site_changed()
         self._station_changed = True
 
+    async def fill(self) -> None:
+        """Tell everything; nothing else of this process is delayed by more than a slice."""
+        self._begin()
+        while self._breakers.behind:
+            self._breakers.slice(SLICE_S)
+            await asyncio.sleep(0)
+        self.tell_station()
+
     async def run(self) -> None:
-        """Tell everything, and from then on what changes, until cancelled or until the engine has stopped."""
+        """Tell what changes, until cancelled or until the engine has stopped; everything, where that was not told yet."""
+        if not self._begun:
+            self._begin()
+        self._begun = False  # who comes here again does so after a failure: nobody knows what was told
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tell_values())
+            tasks.create_task(self._tell_lists())
+
+    def close(self) -> None:
+        """Hear of no more commits."""
+        listeners = self._desk.engine.on_commit
+        if self._committed in listeners:
+            listeners.remove(self._committed)
+
+    def _begin(self) -> None:
+        listeners = self._desk.engine.on_commit
+        if self._committed not in listeners:
+            listeners.append(self._committed)
         self._told.clear()
         self._breakers.forget()
         self._orchestrations.forget(self._server)
         self._timers.forget(self._server)
-        listeners = self._desk.engine.on_commit
-        listeners.append(self._committed)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._tell_values())
-                tasks.create_task(self._tell_lists())
-        finally:
-            listeners.remove(self._committed)
+        self._begun = True
 
     def _committed(self, instance: Instance) -> None:
         """See Engine.on_commit."""

@@ -1,0 +1,62 @@
+"""What is looked at before anything starts, and what is set up once for the whole process.
+
+What must stay true: a daemon that can't do its work with what it found says why, in a sentence, and starts nothing. A
+crash here leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable
+
+import structlog
+
+from config import Site
+from gateway.clock import SystemClock, iso, to_us
+from gateway.durable import EntityId
+from gateway.shedding.entities import SUBSTATION, TRANSFORMER, substation_id, transformer_id
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class StartError(Exception):
+    """The daemon can't start with what it found; the text says why. Nothing was started."""
+
+
+def check_owner(instances: Iterable[str], site: Site) -> None:
+    """A journal of a station or transformer by another name: its procedure and its stress would be forgotten here.
+
+    Errors: StartError.
+    """
+    for kind, own in ((SUBSTATION, substation_id(site)), (TRANSFORMER, transformer_id(site))):
+        other = [one for one in instances if one.startswith(f"@{kind}@") and one != str(own)]
+        if other:
+            raise StartError(
+                f"the journal in {site.gateway.state_dir} is that of {kind} {EntityId.parse(other[0]).key!r}, and this "
+                f"site calls its {kind} {own.key!r}: put the name back, or choose another state_dir"
+            )
+
+
+def spare_the_loop() -> None:
+    """Keep the garbage collector from stopping the loop: measured, full collections over 12,000 breakers took 0.4-0.8 s.
+
+    What lives now lives on, so it is never looked at again; what comes later is looked at in larger portions.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 50, 1_000)
+
+
+def clock_of(site: Site, journal_us: int) -> SystemClock:
+    """Engine time of a site whose journal ends at this time."""
+    simulated = site.gateway.simulated_clock
+    if simulated is None:
+        return SystemClock(not_before_us=journal_us)
+    clock = SystemClock(
+        rate=simulated.rate,
+        origin_us=to_us(simulated.origin),
+        wall_origin_us=to_us(simulated.wall_origin),
+        not_before_us=journal_us,
+    )
+    log.warning("simulated_clock", rate=simulated.rate, now=iso(clock.now_us()))
+    return clock
