@@ -16,9 +16,11 @@ What must stay true:
 On a crash nothing is kept: sessions and subscriptions end with the process, clients come again.
 """
 
+from asyncua.server.address_space import AttributeValue, NodeData
+
 from protocols.opcua.hardening.limits import Limits, ServerSettings
 from protocols.opcua.hardening.server import HardenedServer
-from protocols.opcua.hardening.space import AttributeValue, Cell, NodeData, Space
+from protocols.opcua.hardening.space import Cell, Space
 from protocols.opcua.hardening.version import UnknownAsyncua, check_version
 
 __all__ = [

@@ -44,6 +44,12 @@ class Space(AddressSpace):  # type: ignore[misc]
         each look-up is fine: whoever watches a value keeps its cell."""
         self._nodes = make(self._nodes)  # type: ignore[assignment]
 
+    def overlay(
+        self, make: Callable[[MutableMapping[ua.NodeId, NodeData]], MutableMapping[ua.NodeId, NodeData]]
+    ) -> None:
+        """Take another mapping of nodes in place of the plain dict, which make gets and may wrap."""
+        self._nodes = make(self._nodes)
+
     # -- values
 
     def put(self, node: ua.NodeId, value: ua.DataValue) -> None:
@@ -77,16 +83,21 @@ class Space(AddressSpace):  # type: ignore[misc]
 
     def watch(self, node: ua.NodeId, attr: ua.AttributeIds, watcher: Watcher) -> Callable[[], None]:
         """Call watcher at each new value. Gives what ends it. Errors: KeyError."""
-        cell = self._nodes[node].attributes[attr]
+        return self.watch_cell(self._nodes[node].attributes[attr], watcher)
+
+    def watch_cell(self, cell: Cell | AttributeValue, watcher: Watcher) -> Callable[[], None]:
+        """``watch`` for one who has the cell. The mapping of watchers is the one that it has now, also if the cell itself
+        is made anew at each look."""
         if cell.datachange_callbacks is _NO_WATCHERS:
             cell.datachange_callbacks = {}
         self._watch_counter += 1
         key = -self._watch_counter
-        cell.datachange_callbacks[key] = watcher
+        watchers = cell.datachange_callbacks
+        watchers[key] = watcher
 
         def end() -> None:
-            cell.datachange_callbacks.pop(key, None)
-            if not cell.datachange_callbacks and isinstance(cell, Cell):
+            watchers.pop(key, None)
+            if not watchers and isinstance(cell, Cell):
                 cell.datachange_callbacks = _NO_WATCHERS
 
         return end
