@@ -40,6 +40,10 @@ class BreakerFault(enum.StrEnum):
     ``value`` (default 3). LOCAL sets the local/remote switch to local: commands get exception ``value`` (default 4), or
     are taken and ignored when value is 0. LOST_REPLY acts and does not answer. GARBLED_REPLY acts and echoes another
     value. BAD_FEEDBACK_11 and BAD_FEEDBACK_00 show both or no contact. WELDED reads open and still carries load.
+
+    On OPC UA a refusal is a status code: ``value`` where it is one, else BadInvalidState. GARBLED_REPLY acts and answers
+    with the status ``value`` (BadUnexpectedError). BAD_STATUS, there alone, shows the position with the status
+    ``value`` (BadSensorFailure) and no value.
     """
 
     STUCK = "stuck"
@@ -51,6 +55,7 @@ class BreakerFault(enum.StrEnum):
     BAD_FEEDBACK_11 = "bad_feedback_11"
     BAD_FEEDBACK_00 = "bad_feedback_00"
     WELDED = "welded"
+    BAD_STATUS = "bad_status"
 
 
 class Verdict(enum.StrEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -46,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     site.add_argument("folder", type=Path, help="where to; files of a site that are there are replaced")
     site.add_argument("--rtus", type=int, default=120, help="number of RTUs (120)")
     site.add_argument("--breakers", type=int, default=100, help="breakers of each RTU (100)")
+    site.add_argument("--opcua-rtus", type=int, default=0, help="so many of the RTUs, the last ones, speak OPC UA (0)")
+    site.add_argument("--operators", type=_endpoint, help="HOST:PORT of an OPC UA server for operators (none)")
     site.add_argument("--port", type=int, default=15020, help="TCP port of all devices (15020)")
     site.add_argument("--first-host", default="127.0.1.1", help="address of the first RTU; the others follow")
     site.add_argument("--seed", type=int, default=1, help="another number, another plant")
@@ -77,6 +80,11 @@ def _clock_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wall-origin", type=_moment, help="wall time of the origin (default: now)")
 
 
+def _endpoint(text: str) -> tuple[str, int]:
+    address, _, port = text.rpartition(":")
+    return address, int(port)
+
+
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -86,6 +94,8 @@ def _site(arguments: argparse.Namespace) -> int:
     plan = Plan(
         rtus=arguments.rtus,
         breakers=arguments.breakers,
+        opcua_rtus=arguments.opcua_rtus,
+        operators=arguments.operators,
         port=arguments.port,
         first_host=arguments.first_host,
         rate=arguments.rate,
@@ -115,6 +125,7 @@ def _clock_line(arguments: argparse.Namespace, site: SimulatedSite) -> ClockLine
 
 
 async def _run(arguments: argparse.Namespace) -> int:
+    logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # what it would complain of is done on purpose
     site = read_site(arguments.site)
     simulation = Simulation(site, _clock_line(arguments, site))
     scenario = read_scenario(arguments.faults, simulation.plant) if arguments.faults else []

@@ -166,8 +166,8 @@ def _state(simulation: Simulation) -> Json:
         "commands": switchgear_total(breakers),
         "operations": sum(breaker.operations for breaker in breakers),
         "log_next": simulation.plant.switchgear.commands_seen,
-        "connections": sum(len(listener.connections) for listener in simulation.listeners.values()),
-        "requests": sum(device.requests for device in simulation.plant.devices.values()),
+        "connections": sum(device.connections for device in simulation.field.values()),
+        "requests": sum(device.requests for device in simulation.field.values()),
     }
 
 
@@ -179,17 +179,15 @@ def switchgear_total(breakers: list[Breaker]) -> int:
 def _links(simulation: Simulation) -> Json:
     return {
         name: {
-            "host": listener.host,
-            "port": listener.port,
-            "listening": listener.is_open,
-            "connections": len(listener.connections),
-            "requests": listener.device.requests,
-            "writes": listener.device.writes,
-            "silent": listener.device.faults.silent,
-            "malformed": listener.device.faults.garble,
-            "delay_s": listener.device.faults.delay_s,
+            "host": device.host,
+            "port": device.port,
+            "listening": device.is_open,
+            "connections": device.connections,
+            "requests": device.requests,
+            "writes": device.writes,
+            **device.present(),
         }
-        for name, listener in simulation.listeners.items()
+        for name, device in simulation.field.items()
     }
 
 

@@ -16,7 +16,7 @@ A scenario file (TOML) is a list of faults; every random pick in it comes from i
     [[fault]]
     kind = "malformed"
     device = "RTU008"
-    how = "wrong_function"   # a Garble
+    how = "wrong_function"   # one of HOWS
 
 What must stay true: the same kind on the same target replaces what was there, with its time. Times are real seconds.
 """
@@ -24,7 +24,6 @@ What must stay true: the same kind on the same target replaces what was there, w
 from __future__ import annotations
 
 import asyncio
-import enum
 import random
 import sys
 import tomllib
@@ -33,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simulators.breakers import BreakerFault
-from simulators.modbus import Garble, Listener
+from simulators.field import HOWS, MOMENTS, DeviceFault, FieldDevice, Later
 from simulators.plant import Plant
 
 MOST_PLANNED = 10_000
@@ -43,22 +42,10 @@ class FaultError(Exception):
     """A fault that can't be: unknown kind, target or value. The text says which."""
 
 
-class DeviceFault(enum.StrEnum):
-    """What can be wrong with a whole device.
-
-    SILENT takes connections and requests and answers nothing. UNREACHABLE listens no more, and resets its connections.
-    MALFORMED spoils each reply (``how``). DELAY answers ``value`` seconds late.
-    """
-
-    SILENT = "silent"
-    UNREACHABLE = "unreachable"
-    MALFORMED = "malformed"
-    DELAY = "delay"
-
-
 TRIP = "trip"
 DEVICE_KINDS = frozenset(DeviceFault)
 BREAKER_KINDS = frozenset(BreakerFault)
+NEED_SECONDS = frozenset({BreakerFault.SLOW.value, DeviceFault.DELAY.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +62,9 @@ class FaultRequest:
 class FaultDesk:
     """Puts faults on a running plant and takes them off."""
 
-    def __init__(self, plant: Plant, listeners: Mapping[str, Listener]) -> None:
+    def __init__(self, plant: Plant, field: Mapping[str, FieldDevice]) -> None:
         self._plant = plant
-        self._listeners = listeners
+        self._field = field
         self._ends: dict[tuple[str, str], asyncio.TimerHandle] = {}
         self._planned: list[asyncio.TimerHandle] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,20 +72,31 @@ class FaultDesk:
     def check(self, request: FaultRequest) -> None:
         """Raise FaultError for a request that can't be carried out."""
         if request.kind in DEVICE_KINDS:
-            if request.target not in self._plant.devices:
-                raise FaultError(f"no device is named {request.target!r}")
+            self._check_device(DeviceFault(request.kind), request)
         elif request.kind == TRIP or request.kind in BREAKER_KINDS:
             if request.target not in self._plant.switchgear.by_name:
                 raise FaultError(f"no feeder is named {request.target!r}")
+            if request.kind == BreakerFault.BAD_STATUS and not self._plant.has_quality(request.target):
+                raise FaultError(f"{request.kind} needs a feeder on OPC UA: registers have no status")
         else:
             kinds = ", ".join((*BreakerFault, TRIP, *DeviceFault))
             raise FaultError(f"{request.kind!r} is no fault; there are {kinds}")
-        if request.how is not None and request.how not in frozenset(Garble):
-            raise FaultError(f"how = {request.how!r} is not one of {', '.join(Garble)}")
-        if request.kind in (BreakerFault.SLOW, DeviceFault.DELAY) and not (request.value or 0) > 0:
+        if request.kind in NEED_SECONDS and not (request.value or 0) > 0:
             raise FaultError(f"{request.kind} needs value (seconds) above 0")
         if request.for_s is not None and not request.for_s > 0:
             raise FaultError("for_s must be above 0")
+
+    def _check_device(self, kind: DeviceFault, request: FaultRequest) -> None:
+        device = self._field.get(request.target)
+        if device is None:
+            raise FaultError(f"no device is named {request.target!r}")
+        if kind not in device.possible:
+            raise FaultError(f"{device.name} can't have {kind}; there are {', '.join(sorted(device.possible))}")
+        hows = HOWS.get(kind, frozenset())
+        if request.how is not None and request.how not in hows:
+            raise FaultError(f"how = {request.how!r} is not one of {', '.join(sorted(hows)) or 'none'}")
+        if kind in MOMENTS and request.for_s is not None:
+            raise FaultError(f"{kind} happens once: no for_s")
 
     def apply(self, request: FaultRequest) -> None:
         """Put one fault on, now. Raises FaultError."""
@@ -109,7 +107,8 @@ class FaultDesk:
             self._plant.trip(request.target)
             return
         if request.kind in DEVICE_KINDS:
-            self._set_device(request)
+            kind = DeviceFault(request.kind)
+            self._run(request.target, self._field[request.target].put(kind, request.value, request.how))
         else:
             breaker = self._plant.switchgear.by_name[request.target]
             self._plant.switchgear.set_fault(breaker, BreakerFault(request.kind), request.value)
@@ -118,14 +117,14 @@ class FaultDesk:
 
     def clear(self, target: str | None = None, kind: str | None = None) -> None:
         """Take faults off: of one target or of all, of one kind or of all kinds. Raises FaultError."""
-        known = [*self._plant.devices, *self._plant.switchgear.by_name]
+        known = [*self._field, *self._plant.switchgear.by_name]
         if target is not None and target not in known:
             raise FaultError(f"no feeder or device is named {target!r}")
         if kind is not None and kind not in (*BreakerFault, *DeviceFault):
             raise FaultError(f"{kind!r} is no fault that can be cleared")
         for name in [target] if target is not None else known:
             breaker = self._plant.switchgear.by_name.get(name)
-            kinds = list(DeviceFault) if breaker is None else list(breaker.faults)
+            kinds = self._field[name].possible - MOMENTS if breaker is None else list(breaker.faults)
             for each in kinds:
                 if kind in (None, each):
                     self._take_off((each, name))
@@ -158,51 +157,30 @@ class FaultDesk:
         if timer is not None:
             timer.cancel()
 
-    def _set_device(self, request: FaultRequest) -> None:
-        faults = self._plant.devices[request.target].faults
-        match DeviceFault(request.kind):
-            case DeviceFault.SILENT:
-                faults.silent = True
-            case DeviceFault.MALFORMED:
-                faults.garble = Garble(request.how or Garble.WRONG_FUNCTION)
-            case DeviceFault.DELAY:
-                faults.delay_s = request.value or 0.0
-            case DeviceFault.UNREACHABLE:
-                self._listeners[request.target].close()
-
     def _take_off(self, key: tuple[str, str]) -> None:
         self._forget_end(key)
         kind, target = key
-        if kind in BREAKER_KINDS:
-            breaker = self._plant.switchgear.by_name[target]
-            if kind in breaker.faults:
-                self._plant.switchgear.clear_fault(breaker, BreakerFault(kind))
+        if kind in DEVICE_KINDS:
+            self._run(target, self._field[target].lift(DeviceFault(kind)))
             return
-        faults = self._plant.devices[target].faults
-        match DeviceFault(kind):
-            case DeviceFault.SILENT:
-                faults.silent = False
-            case DeviceFault.MALFORMED:
-                faults.garble = None
-            case DeviceFault.DELAY:
-                faults.delay_s = 0.0
-            case DeviceFault.UNREACHABLE:
-                self._reopen(self._listeners[target])
+        breaker = self._plant.switchgear.by_name[target]
+        if kind in breaker.faults:
+            self._plant.switchgear.clear_fault(breaker, BreakerFault(kind))
 
-    def _reopen(self, listener: Listener) -> None:
-        if listener.is_open:
+    def _run(self, name: str, later: Later | None) -> None:
+        if later is None:
             return
-        task = asyncio.get_running_loop().create_task(self._open(listener))
+        task = asyncio.get_running_loop().create_task(self._carry_out(self._field[name], later))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     @staticmethod
-    async def _open(listener: Listener) -> None:
+    async def _carry_out(device: FieldDevice, later: Later) -> None:
         try:
-            await listener.open()
+            await later
         except OSError as error:
             # The device stays unreachable, which ``links`` shows; the rest of the plant goes on.
-            print(f"simulators: {listener.host}:{listener.port} can't be opened again: {error}", file=sys.stderr)
+            print(f"simulators: {device.host}:{device.port} can't be opened again: {error}", file=sys.stderr)
 
 
 def read_scenario(path: Path, plant: Plant) -> list[tuple[float, list[FaultRequest]]]:
@@ -231,7 +209,7 @@ def _requests(entry: dict[str, object], plant: Plant, rng: random.Random) -> lis
     kind = str(entry["kind"])
     if "pick" in entry:
         if kind in DEVICE_KINDS:
-            names = list(plant.devices)
+            names = [device.name for device in plant.site.devices]
         else:
             tier = entry.get("tier")
             names = [feeder.name for feeder in plant.site.feeders if tier in (None, feeder.tier)]

@@ -1,9 +1,7 @@
-"""The plant: a site's devices with their tables, its breakers, and the wiring between the two.
+"""The plant: a site's devices, its breakers, and the wiring between the two, whatever protocol a device speaks.
 
-Point map in, behaviour out: contacts, local bit and counter of each breaker are written into its device's tables when
-they change; a write to a command point becomes a command of the breaker. Command points are pulses: they read 0.
-
-What must stay true: a write request that touches a breaker which refuses does nothing at all (the request is atomic).
+Point map in, behaviour out: what a breaker shows is written to its device's points when it changes; what a client writes
+or calls becomes a command of the breaker (``modbus/front.py``, ``opcua/front.py``).
 """
 
 from __future__ import annotations
@@ -11,25 +9,24 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from simulators.breakers import Breaker, Switchgear
-from simulators.modbus import Device, Space
-from simulators.site import FeederRow, Point, SimulatedSite
+from simulators.modbus import Device, Point
+from simulators.modbus.front import ModbusFront, reserve
+from simulators.opcua.front import NodeFront
+from simulators.opcua.points import NodePoints, NumberPoint
+from simulators.opcua.rtu import Rtu
+from simulators.site import DeviceRow, OpcuaRow, SimulatedSite, SiteError
 
 FASTEST_TRAVEL_S = 0.040
 SLOWEST_TRAVEL_S = 0.080
 
 
-@dataclass(frozen=True, slots=True)
-class _Command:
-    breaker: Breaker
-    close: bool
-    bit: int | None
-
-
 class Plant:
-    """Devices and breakers of a site. now: monotonic seconds; sim_now_us: simulated time for the log."""
+    """Devices (on Modbus), rtus (on OPC UA) and breakers of a site. sim_now_us: simulated time for the log.
+
+    now: monotonic seconds. on_travel: called after commands, which may have moved something.
+    """
 
     def __init__(
         self, site: SimulatedSite, sim_now_us: Callable[[], int], now: Callable[[], float] = time.monotonic
@@ -37,70 +34,53 @@ class Plant:
         self.site = site
         self.now = now
         self.on_travel: Callable[[], None] = lambda: None
-        self.devices = {row.name: Device(row.name, row.unit, self, site.seed) for row in site.devices}
-        self._commands: dict[tuple[str, Space, int], list[_Command]] = {}
         rng = random.Random(f"{site.seed}:travel")
         breakers = [
             Breaker(index, row.name, rng.uniform(FASTEST_TRAVEL_S, SLOWEST_TRAVEL_S))
             for index, row in enumerate(site.feeders)
         ]
         self.switchgear = Switchgear(breakers, self._show, lambda: (time.time(), sim_now_us()))
-        for row, breaker in zip(site.feeders, breakers, strict=True):
-            self._connect(row, breaker)
-        for measurement in site.measurements:
-            self._reserve(self.devices[measurement.device], measurement.point)
+        self.modbus = ModbusFront(self.switchgear, now, self._moved)
+        self.opcua = NodeFront(self.switchgear, now, self._moved)
+        self.devices = {
+            row.name: Device(row.name, row.unit, self.modbus, site.seed)
+            for row in site.devices
+            if isinstance(row, DeviceRow)
+        }
+        self.rtus = {
+            row.name: Rtu(row.name, row.namespace, self.opcua) for row in site.devices if isinstance(row, OpcuaRow)
+        }
+        self._on_nodes = bytes(row.device in self.rtus for row in site.feeders)
+        self._connect(breakers)
         for breaker in breakers:
             self._show(breaker)
 
-    def _connect(self, row: FeederRow, breaker: Breaker) -> None:
-        device = self.devices[row.device]
-        points = (row.pos_closed, row.pos_open, row.open_cmd, row.close_cmd, row.local, row.op_count, row.power_kw)
-        for point in points:
-            if point is not None:
-                self._reserve(device, point)
-        for point, close in ((row.open_cmd, False), (row.close_cmd, True)):
-            key = (device.name, point.space, point.number)
-            self._commands.setdefault(key, []).append(_Command(breaker, close, point.bit))
+    def _connect(self, breakers: list[Breaker]) -> None:
+        for row, breaker in zip(self.site.feeders, breakers, strict=True):
+            if isinstance(row.points, NodePoints):
+                try:
+                    self.opcua.connect(self.rtus[row.device], row.points, breaker)
+                except ValueError as error:
+                    raise SiteError(f"{self.site.path}: {row.name}: {error}") from error
+            else:
+                self.modbus.connect(self.devices[row.device], row.points, breaker)
+        for measurement in self.site.measurements:
+            if isinstance(measurement.point, Point):
+                reserve(self.devices[measurement.device], measurement.point)
+            else:
+                self.rtus[measurement.device].add_number(measurement.point.node)
 
-    @staticmethod
-    def _reserve(device: Device, point: Point) -> None:
-        device.memory.grow(point.space, point.number + point.width)
+    def has_quality(self, feeder: str) -> bool:
+        """Whether what this breaker shows comes with a status."""
+        return bool(self._on_nodes[self.switchgear.by_name[feeder].index])
 
-    def _show(self, breaker: Breaker) -> None:
-        row = self.site.feeders[breaker.index]
-        device = self.devices[row.device]
-        closed, is_open = breaker.contacts()
-        show_bit(device, row.pos_closed, closed)
-        show_bit(device, row.pos_open, is_open)
-        if row.local is not None:
-            show_bit(device, row.local, breaker.local)
-        if row.op_count is not None and row.op_count.space in (Space.INPUT, Space.HOLDING):
-            device.memory.set_word(row.op_count.space, row.op_count.number, breaker.op_count)
+    def device(self, name: str) -> Device | Rtu:
+        """The device of that name."""
+        return self.devices[name] if name in self.devices else self.rtus[name]
 
-    def write(self, device: Device, space: Space, address: int, values: list[int]) -> int:
-        """Carry out a write request of a client (see ``modbus.WriteHook``)."""
-        hits: list[_Command] = []
-        for offset, value in enumerate(values):
-            commands = self._commands.get((device.name, space, address + offset))
-            if commands is None:
-                if space is Space.HOLDING:
-                    continue
-                commands = []
-            hits += [command for command in commands if _is_pulse(command, value)]
-        for hit in hits:
-            code = self.switchgear.refusal(hit.breaker)
-            if code:
-                self.switchgear.refuse(hit.breaker, hit.close)
-                return code
-        if space is Space.HOLDING:
-            self._store(device, address, values)
-        now = self.now()
-        result = 0
-        for hit in hits:
-            result = self.switchgear.command(hit.breaker, hit.close, now) or result
-        if hits:
-            self.on_travel()
-        return result
+    def power_points(self) -> list[tuple[Device | Rtu, Point | NumberPoint | None]]:
+        """Where each feeder's power is shown, in their order."""
+        return [(self.device(row.device), row.points.power_kw) for row in self.site.feeders]
 
     def trip(self, feeder: str) -> bool:
         """Open a breaker without a command; False if it was not closed at rest."""
@@ -108,23 +88,11 @@ class Plant:
         self.on_travel()
         return moved
 
-    def _store(self, device: Device, address: int, values: list[int]) -> None:
-        for offset, value in enumerate(values):
-            if (device.name, Space.HOLDING, address + offset) not in self._commands:
-                device.memory.set_word(Space.HOLDING, address + offset, value)
+    def _show(self, breaker: Breaker) -> None:
+        if self._on_nodes[breaker.index]:
+            self.opcua.show(breaker)
+        else:
+            self.modbus.show(breaker)
 
-
-def _is_pulse(command: _Command, value: int) -> bool:
-    return value == 1 if command.bit is None else bool(value >> command.bit & 1)
-
-
-def show_bit(device: Device, point: Point, value: bool) -> None:
-    """Write a yes/no into a bit table, a bit of a register, or a register as 0/1."""
-    memory = device.memory
-    if point.space in (Space.COIL, Space.DISCRETE):
-        memory.set_bit(point.space, point.number, value)
-        return
-    word = memory.word(point.space, point.number)
-    mask = 0xFFFF if point.bit is None else 1 << point.bit
-    shown = (1 if point.bit is None else mask) if value else 0
-    memory.set_word(point.space, point.number, word & ~mask & 0xFFFF | shown)
+    def _moved(self) -> None:
+        self.on_travel()

@@ -13,10 +13,11 @@ import numpy as np
 
 from simulators.clock import SimulatedTime
 from simulators.faults import FaultDesk
+from simulators.field import FieldDevice, ModbusField
 from simulators.loads import LoadModel
 from simulators.modbus import Listener
 from simulators.plant import Plant
-from simulators.site import ClockLine, SimulatedSite, SiteError
+from simulators.site import ClockLine, DeviceRow, OpcuaRow, SimulatedSite, SiteError
 from simulators.telemetry import Telemetry
 from simulators.transformer import ONAF, Transformer
 from simulators.weather import read_weather
@@ -40,20 +41,29 @@ class Simulation:
         self.time = SimulatedTime(clock or site.clock)
         self.plant = Plant(site, self.time.now_us)
         self.plant.on_travel = self._schedule_travel
-        devices = self.plant.devices
-        self.listeners = {row.name: Listener(devices[row.name], row.host, row.port) for row in site.devices}
-        self.faults = FaultDesk(self.plant, self.listeners)
+        self.field = {row.name: self._on_network(row) for row in site.devices}
+        self.faults = FaultDesk(self.plant, self.field)
         self.loads = LoadModel(site, read_weather(), self.plant.switchgear.energised, self.time.now_us() / 1e6)
         self.transformer = Transformer(ONAF, self._load_pu(), self.loads.ambient_c())
         try:
-            self._feeder_power = Telemetry((devices[row.device], row.power_kw) for row in site.feeders)
-            self._measured = Telemetry((devices[row.device], row.point) for row in site.measurements)
+            self._feeder_power = Telemetry(self.plant.power_points())
+            self._measured = Telemetry((self.plant.device(row.device), row.point) for row in site.measurements)
         except ValueError as error:
             raise SiteError(f"{site.path}: {error}") from error
         self._travel_timer: asyncio.TimerHandle | None = None
         self._travel_due = 0.0
         self._load_timer: asyncio.TimerHandle | None = None
         self._show_load()
+
+    def _on_network(self, row: DeviceRow | OpcuaRow) -> FieldDevice:
+        if isinstance(row, DeviceRow):
+            return ModbusField(Listener(self.plant.devices[row.name], row.host, row.port))
+        from simulators.opcua.server import RtuServer  # asyncua takes half a second to load: only where it is needed
+
+        try:
+            return RtuServer(self.plant.rtus[row.name], row)
+        except (OSError, ValueError) as error:
+            raise SiteError(f"{self.site.path}: {row.name}: {error}") from error
 
     async def __aenter__(self) -> Simulation:
         await self.start()
@@ -64,12 +74,13 @@ class Simulation:
 
     async def start(self) -> None:
         """Listen on every device's address. Raises StartError; then nothing listens."""
-        for name, listener in self.listeners.items():
+        for device in self.field.values():
             try:
-                await listener.open()
+                await device.open()
             except OSError as error:
                 await self.stop()
-                raise StartError(f"{name} can't listen on {listener.host}:{listener.port}: {error.strerror}") from error
+                where = f"{device.host}:{device.port}"
+                raise StartError(f"{device.name} can't listen on {where}: {error.strerror}") from error
         self._load_tick()
 
     async def stop(self) -> None:
@@ -79,8 +90,8 @@ class Simulation:
                 timer.cancel()
         self._travel_timer = self._load_timer = None
         await self.faults.stop()
-        for listener in self.listeners.values():
-            listener.close()
+        for device in self.field.values():
+            await device.end()
         await asyncio.sleep(0)
 
     def reset(self) -> None:

@@ -10,25 +10,23 @@ Optional beside the site's files: ``simulator.toml`` with ``seed`` and ``[load] 
 from __future__ import annotations
 
 import csv
-import functools
-import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from simulators.modbus import Space
+from simulators.modbus import BreakerPoints, Point, parse_point
+from simulators.opcua.points import NodePoints, NumberPoint, parse_bit, parse_command, parse_number
 
 # What TOML gives; each value is checked by the conversion it goes through.
 Table = dict[str, Any]
 
 DEFAULT_PEAK_PCT = 101.0
+KEY_FOLDER = "simulator"
 
-_ADDRESS = re.compile(
-    r"(coil|di|ir|hr):(\d+)(?:\.(\d+))?(?::(u16|s16|u32|s32|f32)(?:\*(-?[0-9.]+(?:[eE][+-]?[0-9]+)?))?([+-][0-9.]+)?)?"
-)
+P = TypeVar("P")
 
 
 class SiteError(Exception):
@@ -36,25 +34,8 @@ class SiteError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """Where a value lies: value = raw × scale + offset."""
-
-    space: Space
-    number: int
-    bit: int | None = None
-    kind: str = "u16"
-    scale: float = 1.0
-    offset: float = 0.0
-
-    @property
-    def width(self) -> int:
-        """Addresses taken."""
-        return 2 if self.kind in ("u32", "s32", "f32") else 1
-
-
-@dataclass(frozen=True, slots=True)
 class DeviceRow:
-    """One device."""
+    """One device on Modbus TCP."""
 
     name: str
     host: str
@@ -63,21 +44,33 @@ class DeviceRow:
 
 
 @dataclass(frozen=True, slots=True)
+class OpcuaRow:
+    """One device on OPC UA. Its certificate is the one that the gateway has pinned; its private key is the simulator's.
+
+    user: who may log in, with the word in secret_file; empty: anybody. Files are absolute.
+    """
+
+    name: str
+    host: str
+    port: int
+    path: str
+    namespace: str
+    certificate: Path
+    key: Path
+    user: str = ""
+    secret_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FeederRow:
-    """One feeder and the points of its breaker; points that its device does not have are None."""
+    """One feeder and the points of its breaker, as its device's protocol has them."""
 
     name: str
     device: str
     tier: str
     rated_kw: float
     load_class: str
-    pos_closed: Point
-    pos_open: Point
-    open_cmd: Point
-    close_cmd: Point
-    local: Point | None
-    op_count: Point | None
-    power_kw: Point | None
+    points: BreakerPoints | NodePoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +79,7 @@ class MeasurementRow:
 
     name: str
     device: str
-    point: Point
+    point: Point | NumberPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,26 +103,9 @@ class SimulatedSite:
     clock: ClockLine | None
     seed: int
     peak_pct: float
-    devices: tuple[DeviceRow, ...]
+    devices: tuple[DeviceRow | OpcuaRow, ...]
     feeders: tuple[FeederRow, ...]
     measurements: tuple[MeasurementRow, ...]
-
-
-@functools.lru_cache(maxsize=65536)
-def parse_point(text: str) -> Point:
-    """A point from ``table:number[.bit][:type[*scale][+offset]]``; ValueError if it is none."""
-    match = _ADDRESS.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is no address like di:17, hr:120.3 or ir:40:u32*0.1")
-    space, number, bit, kind, scale, offset = match.groups()
-    return Point(
-        Space(space),
-        int(number),
-        None if bit is None else int(bit),
-        kind or "u16",
-        float(scale) if scale else 1.0,
-        float(offset) if offset else 0.0,
-    )
 
 
 def read_site(folder: Path) -> SimulatedSite:
@@ -140,9 +116,10 @@ def read_site(folder: Path) -> SimulatedSite:
     try:
         files = data.get("files", {})
         transformer = data["transformer"]
-        devices = tuple(_devices(folder / files.get("devices", "devices.csv")))
-        feeders = tuple(_feeders(folder / files.get("feeders", "feeders.csv")))
-        measurements = tuple(_measurements(folder / files.get("measurements", "measurements.csv")))
+        devices = tuple(_devices(folder / files.get("devices", "devices.csv"), folder))
+        opcua = frozenset(row.name for row in devices if isinstance(row, OpcuaRow))
+        feeders = tuple(_feeders(folder / files.get("feeders", "feeders.csv"), opcua))
+        measurements = tuple(_measurements(folder / files.get("measurements", "measurements.csv"), opcua))
         site = SimulatedSite(
             name=str(data["site"]["name"]),
             path=folder,
@@ -209,14 +186,14 @@ class _Row:
         except ValueError:
             raise SiteError(f"{self.where}: {column} must be a number, not {self.cells[column]!r}") from None
 
-    def point(self, column: str) -> Point:
+    def point(self, column: str, parse: Callable[[str], P]) -> P:
         try:
-            return parse_point(self.text(column))
+            return parse(self.text(column))
         except ValueError as error:
             raise SiteError(f"{self.where}: {column}: {error}") from None
 
-    def optional_point(self, column: str) -> Point | None:
-        return self.point(column) if self.cells.get(column) else None
+    def optional_point(self, column: str, parse: Callable[[str], P]) -> P | None:
+        return self.point(column, parse) if self.cells.get(column) else None
 
 
 def _rows(path: Path) -> Iterator[_Row]:
@@ -237,32 +214,75 @@ def _rows(path: Path) -> Iterator[_Row]:
         yield _Row(dict(zip(header, (cell.strip() for cell in cells), strict=False)), f"{path}:{number}")
 
 
-def _devices(path: Path) -> Iterator[DeviceRow]:
+def _devices(path: Path, folder: Path) -> Iterator[DeviceRow | OpcuaRow]:
     for row in _rows(path):
-        yield DeviceRow(row.text("name"), row.text("host"), row.integer("port"), row.integer("unit"))
+        name, host, port = row.text("name"), row.text("host"), row.integer("port")
+        match row.cells.get("protocol") or "modbus":
+            case "modbus":
+                yield DeviceRow(name, host, port, row.integer("unit"))
+            case "opcua":
+                secret = row.cells.get("secret_file")
+                yield OpcuaRow(
+                    name=name,
+                    host=host,
+                    port=port,
+                    path=row.cells.get("path", ""),
+                    namespace=row.text("namespace"),
+                    certificate=folder / row.text("server_cert"),
+                    key=folder / KEY_FOLDER / f"{name}.key",
+                    user=row.cells.get("user", ""),
+                    secret_file=folder / secret if secret else None,
+                )
+            case other:
+                raise SiteError(f"{row.where}: protocol must be modbus or opcua, not {other!r}")
 
 
-def _feeders(path: Path) -> Iterator[FeederRow]:
+def _feeders(path: Path, opcua: frozenset[str]) -> Iterator[FeederRow]:
     for row in _rows(path):
+        device = row.text("device")
         yield FeederRow(
             name=row.text("name"),
-            device=row.text("device"),
+            device=device,
             tier=row.cells.get("tier", ""),
             rated_kw=row.number("rated_kw"),
             load_class=row.cells.get("load_class", ""),
-            pos_closed=row.point("pos_closed"),
-            pos_open=row.point("pos_open"),
-            open_cmd=row.point("open_cmd"),
-            close_cmd=row.point("close_cmd"),
-            local=row.optional_point("local"),
-            op_count=row.optional_point("op_count"),
-            power_kw=row.optional_point("power_kw"),
+            points=_node_points(row) if device in opcua else _register_points(row),
         )
 
 
-def _measurements(path: Path) -> Iterator[MeasurementRow]:
+def _register_points(row: _Row) -> BreakerPoints:
+    return BreakerPoints(
+        pos_closed=row.point("pos_closed", parse_point),
+        pos_open=row.point("pos_open", parse_point),
+        open_cmd=row.point("open_cmd", parse_point),
+        close_cmd=row.point("close_cmd", parse_point),
+        local=row.optional_point("local", parse_point),
+        op_count=row.optional_point("op_count", parse_point),
+        power_kw=row.optional_point("power_kw", parse_point),
+    )
+
+
+def _node_points(row: _Row) -> NodePoints:
+    return NodePoints(
+        pos_closed=row.point("pos_closed", parse_bit),
+        pos_open=row.point("pos_open", parse_bit),
+        open_cmd=row.point("open_cmd", parse_command),
+        close_cmd=row.point("close_cmd", parse_command),
+        local=row.optional_point("local", parse_bit),
+        op_count=row.optional_point("op_count", parse_number),
+        power_kw=row.optional_point("power_kw", parse_number),
+        select_open=row.optional_point("select_open", parse_command),
+        select_close=row.optional_point("select_close", parse_command),
+        cancel=row.optional_point("cancel", parse_command),
+    )
+
+
+def _measurements(path: Path, opcua: frozenset[str]) -> Iterator[MeasurementRow]:
     for row in _rows(path):
-        yield MeasurementRow(row.text("name"), row.text("device"), row.point("address"))
+        device = row.text("device")
+        is_node = device in opcua
+        point = row.point("address", parse_number) if is_node else row.point("address", parse_point)
+        yield MeasurementRow(row.text("name"), device, point)
 
 
 def _cross_check(site: SimulatedSite) -> None:

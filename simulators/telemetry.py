@@ -1,6 +1,7 @@
-"""Writes measured values into register tables, many at once: one array operation a device and type.
+"""Shows measured values on devices, many at once: one array operation a Modbus device and type; nodes where they changed.
 
-A value that does not fit its register is shown as the nearest one that does, as a saturated transducer would.
+A value that does not fit its register is shown as the nearest one that does, as a saturated transducer would. On OPC UA
+a value is a Double, to NODE_RESOLUTION.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from simulators.modbus import Device
-from simulators.site import Point
+from simulators.modbus import Device, Point
+from simulators.opcua.front import raw
+from simulators.opcua.points import NumberPoint
+from simulators.opcua.rtu import Rtu
 
 Floats = npt.NDArray[np.float64]
 
+NODE_RESOLUTION = 0.1
 _RANGES = {"u16": (0, 0xFFFF), "s16": (-0x8000, 0x7FFF), "u32": (0, 0xFFFFFFFF), "s32": (-0x80000000, 0x7FFFFFFF)}
 
 
@@ -47,10 +51,14 @@ class _Block:
 class Telemetry:
     """Where a vector of values goes: one point for each row, None for a value that no device shows."""
 
-    def __init__(self, points: Iterable[tuple[Device, Point | None]]) -> None:
+    def __init__(self, points: Iterable[tuple[Device | Rtu, Point | NumberPoint | None]]) -> None:
         groups: dict[tuple[str, str, str], list[tuple[int, Device, Point]]] = {}
+        self._nodes: list[tuple[int, Rtu, NumberPoint]] = []
         for row, (device, point) in enumerate(points):
-            if point is not None:
+            if isinstance(device, Rtu):
+                if isinstance(point, NumberPoint):
+                    self._nodes.append((row, device, point))
+            elif isinstance(point, Point):
                 if point.space not in ("ir", "hr"):
                     raise ValueError(f"{device.name}: a number can't be shown in table {point.space}")
                 groups.setdefault((device.name, point.space, point.kind), []).append((row, device, point))
@@ -70,3 +78,6 @@ class Telemetry:
         """Show these values (one for each row)."""
         for block in self._blocks:
             block.write(values)
+        for row, rtu, point in self._nodes:
+            shown = round(float(values[row]) / NODE_RESOLUTION) * NODE_RESOLUTION
+            rtu.show(point.node, round(raw(point, shown), 9))

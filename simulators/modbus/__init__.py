@@ -11,6 +11,7 @@ Layers, from the wire inwards:
 from simulators.modbus.device import DROP_REPLY, GARBLE_REPLY, Device, Faults, Garble, WriteHook
 from simulators.modbus.functions import DEVICE_FAILURE, ILLEGAL_VALUE
 from simulators.modbus.memory import Memory, Space
+from simulators.modbus.points import BreakerPoints, Point, parse_point
 from simulators.modbus.server import MAX_CONNECTIONS, Connection, Listener
 
 __all__ = [
@@ -19,12 +20,15 @@ __all__ = [
     "GARBLE_REPLY",
     "ILLEGAL_VALUE",
     "MAX_CONNECTIONS",
+    "BreakerPoints",
     "Connection",
     "Device",
     "Faults",
     "Garble",
     "Listener",
     "Memory",
+    "Point",
     "Space",
     "WriteHook",
+    "parse_point",
 ]

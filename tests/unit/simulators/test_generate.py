@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from config.device_models import NodeBreakerPoints
 from config.loader import load_site
+from config.nodes import format_bit, format_command
 from simulators.generate import Plan, generate, host
-from simulators.site import parse_point, read_site
+from simulators.modbus import BreakerPoints, parse_point
+from simulators.opcua.points import NodePoints, parse_bit, parse_command
+from simulators.site import DeviceRow, OpcuaRow, read_site
 
 
 def test_the_full_site_has_its_mix(tmp_path: Path) -> None:
@@ -28,8 +32,10 @@ def test_the_full_site_has_its_mix(tmp_path: Path) -> None:
 
 def test_the_point_map(tmp_path: Path) -> None:
     generate(tmp_path, Plan(rtus=2, breakers=100))
-    seventh = read_site(tmp_path).feeders[106]
-    assert (seventh.name, seventh.device) == ("F002-007", "RTU002")
+    feeder = read_site(tmp_path).feeders[106]
+    assert (feeder.name, feeder.device) == ("F002-007", "RTU002")
+    seventh = feeder.points
+    assert isinstance(seventh, BreakerPoints)
     assert [seventh.pos_closed, seventh.pos_open, seventh.local] == [
         parse_point(p) for p in ("di:12", "di:13", "di:206")
     ]
@@ -52,7 +58,7 @@ def test_the_gateways_loader_takes_it_without_a_warning(tmp_path: Path) -> None:
     theirs, ours = load_site(tmp_path), read_site(tmp_path)
     assert theirs.warnings == ()
     assert [(d.name, d.host, d.port, d.unit) for d in theirs.devices] == [
-        (d.name, d.host, d.port, d.unit) for d in ours.devices
+        (d.name, d.host, d.port, d.unit) for d in ours.devices if isinstance(d, DeviceRow)
     ]
     assert [(f.name, f.device, f.tier or "", f.rated_kw) for f in theirs.feeders] == [
         (f.name, f.device, f.tier, f.rated_kw) for f in ours.feeders
@@ -64,6 +70,44 @@ def test_the_gateways_loader_takes_it_without_a_warning(tmp_path: Path) -> None:
     assert (ours.clock.rate, ours.clock.origin, ours.clock.wall_origin) == (60.0, origin, wall_origin)
     assert not any(feeder.critical and feeder.tier for feeder in theirs.feeders)
     assert any(feeder.critical for feeder in theirs.feeders)
+
+
+def test_the_last_rtus_speak_opc_ua(tmp_path: Path) -> None:
+    generate(tmp_path, Plan(rtus=4, breakers=4, opcua_rtus=2))
+    site = read_site(tmp_path)
+    assert [isinstance(device, OpcuaRow) for device in site.devices] == [False, False, True, True, False]
+    points = {feeder.name: feeder.points for feeder in site.feeders}
+    direct, by_select = points["F003-002"], points["F004-002"]
+    assert isinstance(direct, NodePoints)
+    assert isinstance(by_select, NodePoints)
+    assert (direct.pos_open, direct.close_cmd) == (
+        parse_bit("s=F003-002/Pos==1"),
+        parse_command("s=F003-002->s=F003-002/Close()"),
+    )
+    assert (direct.select_open, by_select.select_close) == (None, parse_command("s=F004-002->s=F004-002/Select(true)"))
+    assert isinstance(points["F002-004"], BreakerPoints)
+
+
+def test_both_readers_agree_on_opc_ua(tmp_path: Path) -> None:
+    generate(tmp_path, Plan(rtus=3, breakers=4, opcua_rtus=2, operators=("127.0.64.9", 4841)))
+    theirs, ours = load_site(tmp_path), read_site(tmp_path)
+    assert theirs.warnings == ()
+    assert theirs.operators is not None
+    assert (theirs.operators.host, theirs.operators.port) == ("127.0.64.9", 4841)
+    access = {device.name: device.opcua for device in theirs.devices if device.opcua is not None}
+    assert {name: (one.namespace, one.server_cert, one.user, one.secret_file) for name, one in access.items()} == {
+        row.name: (row.namespace, row.certificate, row.user, row.secret_file)
+        for row in ours.devices
+        if isinstance(row, OpcuaRow)
+    }
+    assert len({one.policy for one in access.values()}) == 2
+    for known, own in zip(theirs.feeders, ours.feeders, strict=True):
+        if not isinstance(own.points, NodePoints):
+            continue
+        assert isinstance(known.points, NodeBreakerPoints)
+        assert format_bit(known.points.pos_closed) == f"{own.points.pos_closed.node}==2"
+        assert format_command(known.points.open_cmd).startswith(str(own.points.open_cmd.object))  # type: ignore[union-attr]
+        assert (known.points.select_open is None) == (own.points.select_open is None)
 
 
 def test_without_a_rate_the_site_runs_in_real_time(tmp_path: Path) -> None:
@@ -79,7 +123,7 @@ def test_addresses_go_on_past_250() -> None:
     assert host("127.0.71.5", 3) == "127.0.71.8"
 
 
-@pytest.mark.parametrize("plan", [Plan(rtus=0), Plan(breakers=0), Plan(breakers=1001)])
+@pytest.mark.parametrize("plan", [Plan(rtus=0), Plan(breakers=0), Plan(breakers=1001), Plan(rtus=2, opcua_rtus=3)])
 def test_a_plan_that_cannot_be_is_refused(tmp_path: Path, plan: Plan) -> None:
     with pytest.raises(ValueError, match="RTUs"):
         generate(tmp_path, plan)

@@ -12,9 +12,9 @@ import pytest
 
 from simulators.client import SimulatorClient
 from simulators.control import ControlError
-from simulators.modbus import Space
+from simulators.modbus import BreakerPoints, Point, Space
 from simulators.simulation import Simulation, StartError
-from simulators.site import Point, SimulatedSite
+from simulators.site import SimulatedSite
 
 OPEN_1, CLOSE_1 = 0, 1
 LOCAL_1 = 20
@@ -210,13 +210,15 @@ async def test_breakers_whose_points_are_bits_and_words_of_registers(site: Simul
     """Position as bits of one holding register, commands as 1 into registers of their own."""
     first = replace(
         site.feeders[0],
-        pos_closed=Point(Space.HOLDING, 120, bit=3),
-        pos_open=Point(Space.HOLDING, 120, bit=4),
-        open_cmd=Point(Space.HOLDING, 200),
-        close_cmd=Point(Space.HOLDING, 201, bit=0),
-        local=None,
-        op_count=None,
-        power_kw=Point(Space.HOLDING, 130, kind="f32"),
+        points=BreakerPoints(
+            pos_closed=Point(Space.HOLDING, 120, bit=3),
+            pos_open=Point(Space.HOLDING, 120, bit=4),
+            open_cmd=Point(Space.HOLDING, 200),
+            close_cmd=Point(Space.HOLDING, 201, bit=0),
+            local=None,
+            op_count=None,
+            power_kw=Point(Space.HOLDING, 130, kind="f32"),
+        ),
     )
     async with Simulation(replace(site, feeders=(first, *site.feeders[1:]))) as simulation:
         device = simulation.plant.devices["RTU001"]
@@ -225,16 +227,16 @@ async def test_breakers_whose_points_are_bits_and_words_of_registers(site: Simul
             return device.memory.word(Space.HOLDING, number)
 
         assert word(120) == 0b01000
-        simulation.plant.write(device, Space.HOLDING, 200, [7])
+        simulation.plant.modbus.write(device, Space.HOLDING, 200, [7])
         assert simulation.plant.switchgear.breakers[0].open_commands == 0
-        simulation.plant.write(device, Space.HOLDING, 199, [55, 1])
+        simulation.plant.modbus.write(device, Space.HOLDING, 199, [55, 1])
         assert (word(199), word(200), word(120)) == (55, 0, 0)
 
         async def opened() -> bool:
             return word(120) == 0b10000
 
         await until(opened)
-        simulation.plant.write(device, Space.HOLDING, 201, [1])
+        simulation.plant.modbus.write(device, Space.HOLDING, 201, [1])
         assert word(120) == 0
         shown = struct.unpack(">f", device.memory.holding[260:264])[0]
         assert shown == pytest.approx(float(simulation.loads.power_kw[0]), rel=1e-6)

@@ -7,8 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from simulators.modbus import Device, Space
-from simulators.site import parse_point
+from simulators.modbus import Device, Space, parse_point
 from simulators.telemetry import Telemetry
 
 
