@@ -26,6 +26,7 @@ CASES = {
     "journal_commit": "the journal beside bare SQLite",
     "engine": "the durable engine beside bare SQLite",
     "field_modbus": "the bare Modbus driver with 12,000 breakers",
+    "opcua_server": "the operators' OPC UA server beside a bare asyncua server",
     "mass_shed": "the whole gateway with 12,000 breakers beside the bare driver",
 }
 NOISY_CORES = 0.2
