@@ -292,7 +292,8 @@ class Peer:
 
     async def ask(self, line: str = "") -> dict[str, float]:
         """Send a command and wait for the answer."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         if line:
             self._process.stdin.write(f"{line}\n")
             self._process.stdin.flush()
@@ -359,7 +360,7 @@ async def measure(kind: str, site: Site, folder: Path, seconds: float) -> Figure
             for first in range(0, len(wanted), CHUNK):
                 part = [client.get_node(ua.NodeId(name, index)) for name in wanted[first : first + CHUNK]]
                 await subscription.subscribe_data_change(part, queuesize=10)
-            while len(told.first) < len(wanted) and time.monotonic() < began + 60:
+            while len(told.first) < len(wanted) and time.monotonic() < began + 60:  # noqa: ASYNC110 - heard by a callback of the client
                 await asyncio.sleep(0.01)
             subscribe_s = time.monotonic() - began
             if len(told.first) < len(wanted):
