@@ -52,6 +52,7 @@ class Outbox:
         self._newest: dict[Hashable, _Letter] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scheduled = False
+        self._closed = False
         self.lost_events = 0
 
     def __len__(self) -> int:
@@ -65,13 +66,15 @@ class Outbox:
 
     def close(self) -> None:
         """Tell nothing any more; what waits is forgotten."""
-        self._loop = None
+        self._closed = True
         self._queue.clear()
         self._events.clear()
         self._newest.clear()
 
     def change(self, variable: Hashable, what: Deliver) -> None:
         """A watched variable changed: tell it in its turn."""
+        if self._closed:
+            return
         if len(self._queue) >= self._most_changes:
             waiting = self._newest.get(variable)
             if waiting is not None:
@@ -83,6 +86,8 @@ class Outbox:
 
     def event(self, what: Deliver) -> None:
         """Something happened: tell it in its turn."""
+        if self._closed:
+            return
         if len(self._events) >= self._most_events:
             self._events.popleft().what = None
             if self.lost_events == 0:

@@ -26,8 +26,19 @@ from protocols.opcua.history import History
 from protocols.opcua.outbox import Outbox
 from protocols.opcua.pki import Pki
 from protocols.opcua.services import Place
-from protocols.opcua.space import GONE, Entry, Nodes
-from protocols.opcua.surface import Alarm, Backend, Caller, Change, Event, Object, Sample, SessionInfo, Surface
+from protocols.opcua.space import GONE, Nodes, Watcher
+from protocols.opcua.surface import (
+    Alarm,
+    Backend,
+    Caller,
+    Change,
+    Event,
+    Object,
+    Sample,
+    SessionInfo,
+    Surface,
+    Variable,
+)
 from protocols.opcua.templates import (
     HISTORY_OF_EVENTS,
     SUBSCRIBE_TO_EVENTS,
@@ -114,7 +125,9 @@ class OperatorServer:
                 continue
             entry.samples[index] = each.sample
             if entry.watchers is not None and index in entry.watchers:
-                self._outbox.change((entry, index), partial(self._tell, entry, index, each.sample))
+                watchers = tuple(entry.watchers[index].values())
+                variable = entry.template.variables[index]
+                self._outbox.change((entry, index), partial(_tell, watchers, each.sample, variable))
 
     def add(self, objects: Sequence[Object]) -> None:
         """These objects have come. Errors: KeyError (unknown type or parent), ValueError (the key is there already)."""
@@ -124,8 +137,8 @@ class OperatorServer:
         """These objects are gone, and all below them; who watches them is told BadNodeIdUnknown. Unknown keys: nothing."""
         for key in keys:
             for entry in self._nodes.remove(key):
-                for index in entry.watchers or ():
-                    self._outbox.change((entry, index), partial(_tell_watchers, entry, index, GONE))
+                for index, watchers in (entry.watchers or {}).items():
+                    self._outbox.change((entry, index), partial(_tell_gone, tuple(watchers.values())))
 
     def event(self, event: Event) -> None:
         """Send an event to those who subscribed. Errors: KeyError (unknown type), ValueError (a field of another type)."""
@@ -187,11 +200,14 @@ class OperatorServer:
         seen_at = self._occurrences.seen_at(source)
         self._outbox.event(partial(self._door.emit, occurrence, seen_at, occurrence.type_name))
 
-    def _tell(self, entry: Entry, index: int, sample: Sample) -> None:
-        value = to_data_value(sample, entry.template.variables[index], datetime.now(UTC))
-        _tell_watchers(entry, index, value)
 
-
-def _tell_watchers(entry: Entry, index: int, value: ua.DataValue) -> None:
-    for watcher in tuple((entry.watchers or {}).get(index, {}).values()):
+def _tell(watchers: tuple[Watcher, ...], sample: Sample, variable: Variable) -> None:
+    """Those who watched when it changed; who came later has read the newer value already."""
+    value = to_data_value(sample, variable, datetime.now(UTC))
+    for watcher in watchers:
         watcher(value)
+
+
+def _tell_gone(watchers: tuple[Watcher, ...]) -> None:
+    for watcher in watchers:
+        watcher(GONE)

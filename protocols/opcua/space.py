@@ -298,10 +298,9 @@ class Nodes(MutableMapping[ua.NodeId, NodeData]):
         if parent is not None:
             found.append(self._to_entry(parent, _HAS_COMPONENT if parent.template.name else _ORGANIZES, False))
         elif not entry.parent:
-            objects, server = self._plain[_OBJECTS], self._plain[_SERVER]
-            for kind, root, text in ((_ORGANIZES, objects, "Objects"), (_HAS_NOTIFIER, server, "Server")):
+            for kind, root, text in ((_ORGANIZES, _OBJECTS, "Objects"), (_HAS_NOTIFIER, _SERVER, "Server")):
                 qualified = ua.QualifiedName(ua.String(text), ua.UInt16(0))
-                found.append(reference(kind, False, root.nodeid, qualified, ua.NodeClass.Object, None))
+                found.append(reference(kind, False, root, qualified, ua.NodeClass.Object, None))
         for variable, name, kind in zip(template.variables, template.names, template.variable_types, strict=True):
             nodeid = self.node_id(f"{entry.key}/{variable.name}")
             found.append(reference(_HAS_COMPONENT, True, nodeid, name, ua.NodeClass.Variable, kind))
