@@ -39,6 +39,9 @@ class Limits:
     """Beyond max_sessions. Above: the oldest one that hasn't logged in, of the busiest address, is closed."""
     waiting_per_address: int = 10
     """Not logged in, from one address. Above: refused at once."""
+    connections_burst: int = 60
+    connections_per_s: float = 10.0
+    """New connections of one address: so many at once, then so many a second. Above: refused at once."""
     log_in_s: float = 15.0
     """From the connection to the log-in. Later: closed."""
     stalled_s: float = 20.0
@@ -51,7 +54,7 @@ class Limits:
     """One chunk. Above: ERR, closed, before it is buffered."""
     message_before: int = 64 * KIB
     """One message before the log-in. Above: closed."""
-    message_after: int = 4 * KIB * KIB
+    message_after: int = KIB * KIB
     """One message after it. Above: closed."""
     elements: int = 100_000
     """Fields in one message. Above: BadEncodingLimitsExceeded."""
@@ -94,15 +97,18 @@ class Limits:
 
     # Subscriptions
     subscriptions_per_session: int = 20
-    items_per_session: int = 50_000
-    items_total: int = 200_000
+    items_per_session: int = 20_000
+    items_total: int = 100_000
     """Of all sessions. Above: BadTooManyMonitoredItems."""
     queue_per_item: int = 100
     """Values (events: ten times as many) that wait; above: the oldest (or newest, as the client asked) is dropped and the
     overflow bit is set."""
+    backlog: int = 200_000
+    """Values and events, beyond one for each item, that wait for all sessions together. Above: queues hold one."""
     notifications_per_publish: int = 1000
     unacknowledged: int = 32
-    """Messages kept for Republish. Above: the oldest is forgotten."""
+    unacknowledged_notifications: int = 5000
+    """Messages, and notifications in them, that one subscription keeps for Republish. Above: the oldest is forgotten."""
     publish_requests: int = 100
     """That wait, of one session. Above: the oldest gets BadTooManyPublishRequests."""
     publishing_interval_min_ms: float = 50.0

@@ -214,21 +214,17 @@ class HardenedServer(Server):
     # -- inside
 
     def _connection(self) -> Connection:
-        return Connection(self._core, self._lobby, self._current_identity(), lambda: next(self._channels), self._port)
+        assert self._identity is not None
+        return Connection(self._core, self._lobby, self._identity, lambda: next(self._channels), self._port)
 
     def _read_identity(self) -> Identity:
         own = self._core.pki.own()
         key = serialization.load_pem_private_key(own.key_path.read_bytes(), None)
         return Identity(own.der, x509.load_der_x509_certificate(own.der), key)
 
-    def _current_identity(self) -> Identity:
-        """Our certificate and key; a new one that was put into the folder holds for the connections that follow."""
-        assert self._identity is not None
-        return self._identity
-
     def renew_identity(self) -> bool:
-        """Take the certificate that is in the folder now. True if it is another one. A folder that can't be read changes
-        nothing, and is logged."""
+        """Take the certificate that is in the folder now, for the connections that follow. True if it is another one. A
+        folder that can't be read changes nothing, and is logged."""
         try:
             found = self._read_identity()
         except (PkiError, OSError, ValueError) as error:
@@ -264,9 +260,16 @@ class HardenedServer(Server):
         self._put_standard(ua.ObjectIds.Server_ServerStatus_CurrentTime, moment, ua.VariantType.DateTime)
 
     async def _tell_time(self) -> None:
+        path = self._core.pki.own().path
+        mark = path.stat().st_mtime_ns
         while True:
             self._put_time()
             await asyncio.sleep(1)
+            with contextlib.suppress(OSError):
+                now = path.stat().st_mtime_ns
+                if now != mark and self.renew_identity():
+                    _log.info("opcua_certificate_renewed")
+                mark = now
 
 
 __all__ = ["Doing", "Happening", "HardenedServer"]
