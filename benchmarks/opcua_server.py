@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -212,6 +213,9 @@ async def serve_bare(site: Site, folder: Path) -> None:
 
 async def obey(change: Callable[[int], None]) -> None:
     """Commands of the parent: a number of seconds during which values change, or the end."""
+    gc.collect()  # as the daemon does once it is up, see _spare_the_loop
+    gc.freeze()
+    gc.set_threshold(10_000, 50, 1_000)
     turning = Turning()
     watching = asyncio.ensure_future(turning.run())
     loop = asyncio.get_running_loop()
