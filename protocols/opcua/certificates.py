@@ -294,9 +294,10 @@ def make_own(
     """
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(application_uri)]
     names += [_general_name(host) for host in dict.fromkeys(host_names)]
+    named = next((one.value for one in names if isinstance(one, x509.DNSName)), "")
     subject = x509.Name(
         [
-            x509.NameAttribute(NameOID.COMMON_NAME, (f"gridlatch {host_names[0]}" if host_names else "gridlatch")[:64]),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"gridlatch {named}".strip()[:64]),
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "gridlatch"),
         ]
     )

@@ -11,8 +11,9 @@ read is a problem that is told, and never trusts anybody.
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -49,6 +50,9 @@ MOST_AUTHORITIES = 5
 """In one chain."""
 MOST_PATHS = 8
 """Ways from one certificate up to a root that are looked at (an authority that was renewed has several)."""
+
+MOST_STEPS = 64
+"""Authorities that one search may pass."""
 
 Mark = tuple[tuple[str, int, int, int, int], ...]
 
@@ -89,42 +93,9 @@ class TrustList:
         """The ways from a certificate to a root, every signature verified; none above one that signed itself."""
         if issued_by(certificate, certificate):
             return Chains(((),), None)
-        failures: list[CertificateRefused] = []
-        found: list[Chain] = []
-        for chain in self._climb(certificate, (), failures):
-            found.append(chain)
-            if len(found) == MOST_PATHS:
-                break
-        return Chains(tuple(found), failures[0] if failures and not found else None)
-
-    def _climb(self, lower: x509.Certificate, below: Chain, failures: list[CertificateRefused]) -> Iterator[Chain]:
-        name = short(lower.issuer.rfc4514_string())
-        if len(below) == MOST_AUTHORITIES:
-            failures.append(
-                CertificateRefused(
-                    Reason.ISSUER_UNFIT, f"its chain has more than {MOST_AUTHORITIES} authorities, or is a loop"
-                )
-            )
-            return
-        known = [one for one in self.by_name.get(lower.issuer.public_bytes(), ()) if issued_by(lower, one.certificate)]
-        if not known:
-            failures.append(CertificateRefused(Reason.ISSUER_UNKNOWN, f"its issuer '{name}' is not known here"))
-        for authority in known:
-            limit = path_limit(authority.certificate)
-            if authority.unfit:
-                failures.append(
-                    CertificateRefused(Reason.ISSUER_UNFIT, f"its issuer '{name}' can't be: {authority.unfit}")
-                )
-            elif limit is not None and len(below) > limit:
-                failures.append(
-                    CertificateRefused(
-                        Reason.ISSUER_UNFIT, f"its issuer '{name}' may not have {len(below)} authorities below it"
-                    )
-                )
-            elif authority.root:
-                yield (*below, authority)
-            elif not any(authority is one for one in below):
-                yield from self._climb(authority.certificate, (*below, authority), failures)
+        climb = _Climb(self.by_name)
+        found = tuple(itertools.islice(climb.up(certificate, ()), MOST_PATHS))
+        return Chains(found, None if found else climb.failures[0])
 
     def check(self, der_thumbprint: str, certificate: x509.Certificate, chains: Chains, now: datetime) -> None:
         """One of the chains holds now. Raises CertificateRefused, with the first chain's reason."""
@@ -183,6 +154,42 @@ class TrustList:
         if known is None:
             known = self._signed[key] = signs_list(authority.certificate, crl)
         return known
+
+
+class _Climb:
+    """One search for the ways up; failures: what ended those that lead nowhere."""
+
+    def __init__(self, by_name: Mapping[bytes, list[Authority]]) -> None:
+        self.failures: list[CertificateRefused] = []
+        self._by_name = by_name
+        self._steps = MOST_STEPS
+
+    def up(self, lower: x509.Certificate, below: Chain) -> Iterator[Chain]:
+        """All chains of which below is the beginning, and lower the last certificate."""
+        name = short(lower.issuer.rfc4514_string())
+        if len(below) == MOST_AUTHORITIES:
+            return self._fail(f"its chain has more than {MOST_AUTHORITIES} authorities, or is a loop")
+        known = [one for one in self._by_name.get(lower.issuer.public_bytes(), ()) if issued_by(lower, one.certificate)]
+        if not known:
+            return self._fail(f"its issuer '{name}' is not known here", Reason.ISSUER_UNKNOWN)
+        for authority in known:
+            self._steps -= 1
+            limit = path_limit(authority.certificate)
+            if self._steps < 0:
+                self._fail(f"there are too many ways from its issuer '{name}' up to a root")
+            elif authority.unfit:
+                self._fail(f"its issuer '{name}' can't be: {authority.unfit}")
+            elif limit is not None and len(below) > limit:
+                self._fail(f"its issuer '{name}' may have {limit} authorities below it, and has {len(below)}")
+            elif authority.root:
+                yield (*below, authority)
+            elif any(authority is one for one in below):
+                self._fail(f"the chain of its issuer '{name}' is a loop")
+            else:
+                yield from self.up(authority.certificate, (*below, authority))
+
+    def _fail(self, sentence: str, reason: Reason = Reason.ISSUER_UNFIT) -> None:
+        self.failures.append(CertificateRefused(reason, sentence))
 
 
 def signs_list(authority: x509.Certificate, crl: x509.CertificateRevocationList) -> bool:

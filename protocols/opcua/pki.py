@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import socket
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,13 +52,18 @@ from protocols.opcua.files import alone, make_folder, write_private
 __all__ = [
     "Certificate",
     "CertificateRefused",
+    "Facts",
+    "NotFound",
     "OwnCertificate",
     "Pki",
     "PkiError",
     "Place",
     "Reason",
+    "RevocationList",
     "Use",
+    "host_names_of",
     "thumbprint",
+    "thumbprint_of_file",
 ]
 
 OWN_CERTIFICATE, OWN_KEY, PREVIOUS, REJECTED = (
@@ -116,6 +122,16 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class RevocationList:
+    """What an authority's revocation list says; revoked: how many certificates."""
+
+    issuer: str
+    issued: datetime
+    expires: datetime
+    revoked: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Known:
     """A certificate that was looked at: what is wrong with it in itself, or its chains."""
 
@@ -141,7 +157,7 @@ class Pki:
     def ensure_own(self, application_uri: str, host_names: Sequence[str], now: datetime) -> bool:
         """At the start: have a certificate of this URI. True if it was made now. Raises PkiError.
 
-        host_names: names and addresses under which clients find the gateway; the first one is its common name.
+        host_names: names and addresses under which clients find the gateway; the first name is the common name, too.
         """
         self._make_folders()
         if not (self.folder / OWN_CERTIFICATE).exists():
@@ -280,6 +296,17 @@ class Pki:
             whose = certs.subject_of(known.certificate)
             raise CertificateRefused(refused.reason, f"certificate {name[:16]} of '{whose}': {refused}") from None
 
+    def why_not(self, certificate: Certificate, now: datetime) -> str:
+        """Why the trust list as it is now would not let this one in; empty if it would. Its URI and use aside."""
+        self._look_again()
+        try:
+            der = certs.der_of(read_file(certificate.path, 2 * certs.MOST_BYTES), "CERTIFICATE")
+            parsed = certs.parse(der)
+            self._trust_list.check(thumbprint(der), parsed, self._trust_list.chains_of(parsed), now)
+        except (OSError, CertificateRefused) as error:
+            return _why(error)
+        return ""
+
     def problems(self) -> Sequence[str]:
         """Sentences about files of the trust list that are of no use."""
         self._look_again()
@@ -340,7 +367,7 @@ class Pki:
         certs.check_time(certificate, now)
         unfit = certs.why_no_issuer(certificate)
         if issuer and unfit:
-            raise PkiError(f"{path} can't be the certificate of an issuer: {unfit}")
+            raise CertificateRefused(Reason.ISSUER_UNFIT, f"{path} can't be the certificate of an issuer: {unfit}")
         if unfit:
             certs.check_use(certificate, Use.ANY)
         place = Place.ISSUER if issuer else Place.TRUSTED
@@ -352,7 +379,7 @@ class Pki:
                 rejected.path.unlink(missing_ok=True)
         return Certificate(place, target, certs.facts(der, certificate))
 
-    def add_crl(self, path: Path, now: datetime) -> x509.CertificateRevocationList:
+    def add_crl(self, path: Path, now: datetime) -> RevocationList:
         """Take in an authority's revocation list, in the place of its older one. Raises PkiError, CertificateRefused."""
         try:
             der = certs.der_of(read_file(path, MOST_CRL_BYTES), "X509 CRL")
@@ -366,19 +393,23 @@ class Pki:
             None,
         )
         if signer is None:
-            raise PkiError(
-                f"no authority that is known here signed this revocation list: '{issuer}' must be trusted first"
+            raise CertificateRefused(
+                Reason.ISSUER_UNKNOWN,
+                f"no authority that is known here signed this revocation list: trust '{issuer}' first",
             )
         newest = max((old.last_update_utc for old in trust_list.crls_of(signer)), default=crl.last_update_utc)
         if newest > crl.last_update_utc:
-            raise PkiError(f"a newer revocation list of '{issuer}' is here already, of {certs.minute(newest)}")
+            raise CertificateRefused(
+                Reason.CRL_OUT_OF_DATE,
+                f"a newer revocation list of '{issuer}' is here already, of {certs.minute(newest)}",
+            )
         if crl.next_update_utc is None or crl.next_update_utc < now:
             raise CertificateRefused(Reason.CRL_OUT_OF_DATE, f"this revocation list of '{issuer}' is out of date")
         self._make_folders()
         name = thumbprint(crl.issuer.public_bytes() + certs.key_bytes(signer.certificate))
         with self._changing():
             write_private(self.folder / (TRUSTED_CRL if signer.trusted else ISSUERS_CRL) / f"{name}.crl", der)
-        return crl
+        return RevocationList(issuer, crl.last_update_utc, crl.next_update_utc, len(crl))
 
     def reject(self, what: str) -> Certificate:
         """Trust a certificate no longer: it goes to rejected/. Sessions that are open go on. Raises NotFound, PkiError."""
@@ -440,6 +471,23 @@ class Pki:
                 yield
         except OSError as error:
             raise PkiError(f"{self.folder} can't be changed: {_why(error)}") from None
+
+
+def host_names_of(listens_at: str) -> Sequence[str]:
+    """Under which names and addresses clients find a server that listens at this host: that one unless it means all
+    interfaces, the machine's name, and loopback."""
+    named = [] if listens_at in ("", "0.0.0.0", "::") else [listens_at]
+    return list(dict.fromkeys([*named, socket.gethostname(), "localhost", "127.0.0.1"]))
+
+
+def thumbprint_of_file(path: Path) -> str:
+    """The thumbprint of the certificate in a file, DER or PEM. Raises PkiError, CertificateRefused."""
+    try:
+        der = certs.der_of(read_file(path, 2 * certs.MOST_BYTES), "CERTIFICATE")
+    except OSError as error:
+        raise PkiError(f"{path} can't be read: {_why(error)}") from None
+    certs.parse(der)
+    return thumbprint(der)
 
 
 def _read(place: Place, path: Path) -> Certificate:

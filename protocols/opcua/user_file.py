@@ -45,7 +45,7 @@ class NoSuchUser(UserError):
 
 
 class BrokenUserFile(UserError):
-    """The file can't be used as it is, so nobody can log in; the text says what is wrong with it."""
+    """The file can't be read as it is, so nobody can log in, or can't be written; the text says what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +89,22 @@ class UserFile:
         accounts = self.accounts()
         return [accounts[name] for name in sorted(accounts)]
 
-    def add(self, name: str, password: str | None, roles: Sequence[str]) -> Account:
-        """A new user. password None: one who will log in by certificate. Raises UserError."""
+    def add(self, name: str, password: str | None, roles: Sequence[str], thumbprint: str | None = None) -> Account:
+        """A new user, who logs in by password, by the certificate of this thumbprint, or both. Raises UserError."""
         if _NAME.fullmatch(name) is None:
             raise UserError(
                 f"{name!r} is no user's name: letters, digits and . _ @ - (64 at most, a letter or digit first)"
             )
-        account = Account(name, _fit_roles(roles), _fit_password(name, password) if password is not None else None)
+        fit, kept = _fit_roles(roles), _fit_password(name, password) if password is not None else None
         with self._changing() as accounts:
             same = next((one for one in accounts if one.casefold() == name.casefold()), None)
             if same is not None:
                 raise UserError(f"there is a user {same} already")
             if len(accounts) >= MOST_USERS:
                 raise UserError(f"there are {MOST_USERS} users already, which is the most")
+            account = Account(name, fit, kept)
+            if thumbprint is not None:
+                account = _with_certificate(accounts, account, thumbprint)
             accounts[name] = account
         return account
 
@@ -130,27 +133,23 @@ class UserFile:
 
     def certificate(self, name: str, thumbprint: str, remove: bool = False) -> Account:
         """Let a certificate (SHA-256 thumbprint) log this user in, or no longer. Raises UserError."""
-        if _THUMBPRINT.fullmatch(thumbprint) is None:
-            raise UserError(f"{thumbprint!r} is no SHA-256 thumbprint: 64 hexadecimal digits, lower case")
         with self._changing() as accounts:
             account = self._find(accounts, name)
-            kept = tuple(one for one in account.certificates if one != thumbprint)
-            if remove and len(kept) == len(account.certificates):
-                raise UserError(f"{name} has no certificate {thumbprint[:16]}")
             if not remove:
-                other = next((one.name for one in accounts.values() if thumbprint in one.certificates), name)
-                if other != name:
-                    raise UserError(f"this is the certificate of {other}; a certificate stands for one user")
-                if len(kept) >= MOST_CERTIFICATES:
-                    raise UserError(f"{name} has {MOST_CERTIFICATES} certificates already, which is the most")
-                kept = (*kept, thumbprint)
-            accounts[name] = replace(account, certificates=kept)
-            return accounts[name]
+                account = _with_certificate(accounts, account, thumbprint)
+            elif thumbprint not in account.certificates:
+                raise UserError(f"{name} has no certificate {thumbprint[:16]}")
+            else:
+                kept = tuple(one for one in account.certificates if one != thumbprint)
+                account = replace(account, certificates=kept)
+            accounts[name] = account
+        return account
 
     def _change(self, name: str, **what: object) -> Account:
         with self._changing() as accounts:
-            accounts[name] = replace(self._find(accounts, name), **what)  # type: ignore[arg-type]
-            return accounts[name]
+            account = replace(self._find(accounts, name), **what)  # type: ignore[arg-type]
+            accounts[name] = account
+        return account
 
     @staticmethod
     def _find(accounts: Mapping[str, Account], name: str) -> Account:
@@ -169,7 +168,7 @@ class UserFile:
                 yield accounts
                 write_private(self.path, _written(accounts).encode())
         except OSError as error:
-            raise UserError(f"{self.path} can't be written: {error.strerror or error}") from None
+            raise BrokenUserFile(f"{self.path} can't be written: {error.strerror or error}") from None
 
     def _read(self) -> dict[str, Account]:
         try:
@@ -241,6 +240,18 @@ def _written(accounts: Mapping[str, Account]) -> str:
 def _quoted(words: Sequence[str]) -> str:
     # Names, roles and thumbprints have no character that TOML would want escaped.
     return ", ".join(f'"{word}"' for word in words)
+
+
+def _with_certificate(accounts: Mapping[str, Account], account: Account, thumbprint: str) -> Account:
+    if _THUMBPRINT.fullmatch(thumbprint) is None:
+        raise UserError(f"{thumbprint!r} is no SHA-256 thumbprint: 64 hexadecimal digits, lower case")
+    for other in accounts.values():
+        if other.name != account.name and thumbprint in other.certificates:
+            raise UserError(f"this is the certificate of {other.name}; a certificate stands for one user")
+    kept = tuple(one for one in account.certificates if one != thumbprint)
+    if len(kept) >= MOST_CERTIFICATES:
+        raise UserError(f"{account.name} has {MOST_CERTIFICATES} certificates already, which is the most")
+    return replace(account, certificates=(*kept, thumbprint))
 
 
 def _fit_roles(roles: Sequence[str]) -> tuple[str, ...]:
