@@ -58,7 +58,8 @@ def _read(core: Core, session: Session, wanted: ua.ReadValueId, times: ua.Timest
     if not is_value:
         return value
     if value.ServerTimestamp is None and times in (ua.TimestampsToReturn.Server, ua.TimestampsToReturn.Both):
-        value = dataclasses.replace(value, ServerTimestamp=datetime.now(UTC))
+        now: Any = datetime.now(UTC)
+        value = dataclasses.replace(value, ServerTimestamp=now)
     return stamped(value, times)
 
 
@@ -75,10 +76,11 @@ def _part(value: ua.DataValue, text: str) -> ua.DataValue:
     low, high = int(first), int(last or first)
     if colon and low >= high:
         return ua.DataValue(StatusCode=bad(ua.StatusCodes.BadIndexRangeInvalid))
-    whole = value.Value.Value if value.Value is not None else None
-    if not isinstance(whole, list | tuple | str | bytes) or low >= len(whole):
+    variant = value.Value
+    whole = variant.Value if variant is not None else None
+    if variant is None or not isinstance(whole, list | tuple | str | bytes) or low >= len(whole):
         return ua.DataValue(StatusCode=bad(ua.StatusCodes.BadIndexRangeNoData))
-    part = ua.Variant(whole[low : high + 1], value.Value.VariantType, is_array=value.Value.is_array)
+    part = ua.Variant(whole[low : high + 1], variant.VariantType, is_array=variant.is_array)
     return dataclasses.replace(value, Value=part)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from asyncua import ua
 
+from protocols.opcua.hardening.errors import stamped_value, standard
 from protocols.opcua.hardening.limits import Limits, ServerSettings
 from protocols.opcua.hardening.space import Space
 
@@ -58,8 +59,7 @@ def show_capabilities(space: Space, limits: Limits, settings: ServerSettings) ->
 
 def _put(space: Space, name: str, value: Any, kind: ua.VariantType) -> None:
     number = getattr(_Ids, name, None)
-    node = ua.NodeId(number) if number is not None else None
+    node = standard(number) if number is not None else None
     if node is None or node not in space:
         return
-    now = datetime.now(UTC)
-    space.put(node, ua.DataValue(ua.Variant(value, kind), SourceTimestamp=now, ServerTimestamp=now))
+    space.put(node, stamped_value(value, kind, datetime.now(UTC)))

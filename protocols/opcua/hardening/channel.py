@@ -23,14 +23,17 @@ from asyncua import ua
 from asyncua.common.connection import SecureConnection, TransportLimits
 from asyncua.common.utils import Buffer
 from asyncua.crypto import security_policies as policies
-from asyncua.crypto.security_policies import SecurityPolicyFactory, SecurityPolicyNone
 from asyncua.ua.ua_binary import header_from_binary, struct_to_binary, uatcp_to_binary
 from cryptography import x509
 
 from protocols.opcua.hardening.codec import Guarded, decode
-from protocols.opcua.hardening.errors import UaStatusCodeError
+from protocols.opcua.hardening.errors import UaStatusCodeError, bad
 from protocols.opcua.hardening.limits import Limits
+from protocols.opcua.surface import Doing
 
+_Factory: Any = policies.SecurityPolicyFactory
+_None: Any = policies.SecurityPolicyNone
+_Kind: Any = ua.MessageType
 POLICIES: tuple[tuple[type[Any], int], ...] = (
     (policies.SecurityPolicyBasic256Sha256, 70),
     (policies.SecurityPolicyAes128Sha256RsaOaep, 75),
@@ -38,23 +41,27 @@ POLICIES: tuple[tuple[type[Any], int], ...] = (
 )
 """The policies that are offered, with their level; always SignAndEncrypt."""
 _LEAST_BUFFER = 8192
+_MISTAKE = Doing.SESSION_REFUSED
+"""What a client does that is set up wrongly."""
 _NONCE = 32
 _RENEW_S = 1.0
 
 
 class Hangup(Exception):
-    """The connection ends. code: what the peer is told; the text is for our log alone."""
+    """The connection ends. code: what the peer is told; the text is for the record alone. doing: as what it is recorded;
+    None for what is no fault of the peer's."""
 
-    def __init__(self, code: int, why: str) -> None:
+    def __init__(self, code: int, why: str, doing: Doing | None = Doing.ATTACK) -> None:
         super().__init__(why)
         self.code = code
+        self.doing = doing
 
 
 class Untrusted(Hangup):
     """The certificate is refused."""
 
     def __init__(self, certificate: bytes, why: str) -> None:
-        super().__init__(ua.StatusCodes.BadSecurityChecksFailed, why)
+        super().__init__(ua.StatusCodes.BadSecurityChecksFailed, why, Doing.CERTIFICATE_REFUSED)
         self.certificate = certificate
 
 
@@ -82,7 +89,7 @@ def leaf(chain: bytes | None) -> bytes:
     return chain[:end] if end <= len(chain) else b""
 
 
-class Channel(SecureConnection):  # type: ignore[misc]
+class Channel(SecureConnection):
     """The channel of one connection."""
 
     def __init__(
@@ -96,7 +103,7 @@ class Channel(SecureConnection):  # type: ignore[misc]
         """check: raises Untrusted for a certificate that isn't trusted. new_id: a channel id never used before."""
         self.rules = limits
         super().__init__(
-            SecurityPolicyNone(),
+            _None(),
             TransportLimits(limits.chunk, limits.chunk, 0, limits.message_before),
         )
         self.identity = identity
@@ -125,7 +132,7 @@ class Channel(SecureConnection):  # type: ignore[misc]
         if not self.is_open() or security_hdr.TokenId == 0:
             raise Hangup(ua.StatusCodes.BadTcpSecureChannelUnknown, "a message without a secure channel")
         if self._monotonic() > self._good_until:
-            raise Hangup(ua.StatusCodes.BadSecureChannelTokenUnknown, "the keys of the channel have expired")
+            raise Hangup(ua.StatusCodes.BadSecureChannelTokenUnknown, "the keys of the channel have expired", None)
         super()._check_sym_header(security_hdr)
 
     # -- what the connection calls
@@ -153,7 +160,7 @@ class Channel(SecureConnection):  # type: ignore[misc]
         self._greeted = True
         hello = decode(ua.Hello, Guarded(frame[8:], 100, 1))
         if hello.ReceiveBufferSize < _LEAST_BUFFER or hello.SendBufferSize < _LEAST_BUFFER:
-            raise Hangup(ua.StatusCodes.BadConnectionRejected, "buffers below 8192 bytes")
+            raise Hangup(ua.StatusCodes.BadConnectionRejected, "buffers below 8192 bytes", _MISTAKE)
         if hello.EndpointUrl is not None and len(hello.EndpointUrl) > 4096:
             raise Hangup(ua.StatusCodes.BadTcpEndpointUrlInvalid, "an endpoint URL of more than 4096 bytes")
         self._limits.max_send_buffer = min(hello.ReceiveBufferSize, self.rules.chunk)
@@ -161,12 +168,12 @@ class Channel(SecureConnection):  # type: ignore[misc]
         for longest in (hello.MaxMessageSize, hello.MaxChunkCount * (self._limits.max_send_buffer - 1024)):
             if longest:
                 self._longest_answer = min(self._longest_answer, longest)
-        ack = ua.Acknowledge()
+        ack: Any = ua.Acknowledge()
         ack.ReceiveBufferSize = self._limits.max_recv_buffer
         ack.SendBufferSize = self._limits.max_send_buffer
         ack.MaxMessageSize = self.rules.message_after
         ack.MaxChunkCount = 2 * self.rules.message_after // _LEAST_BUFFER
-        answer: bytes = uatcp_to_binary(ua.MessageType.Acknowledge, ack)
+        answer: bytes = uatcp_to_binary(_Kind.Acknowledge, ack)
         return answer
 
     def open_request(self, frame: bytes) -> bytes:
@@ -190,9 +197,7 @@ class Channel(SecureConnection):  # type: ignore[misc]
         response = ua.OpenSecureChannelResponse()
         response.ResponseHeader.RequestHandle = request.RequestHeader.RequestHandle
         response.Parameters = result
-        data: bytes = self.message_to_binary(
-            struct_to_binary(response), ua.MessageType.SecureOpen, message.request_id()
-        )
+        data: bytes = self.message_to_binary(struct_to_binary(response), _Kind.SecureOpen, message.request_id())
         return data
 
     def _choose(self, header: ua.AsymmetricAlgorithmHeader, renewal: bool) -> None:
@@ -200,12 +205,12 @@ class Channel(SecureConnection):  # type: ignore[misc]
         uri, chain = header.SecurityPolicyURI, header.SenderCertificate or b""
         if renewal and (uri != self.security_policy.URI or (self.certificate and leaf(chain) != self.certificate)):
             raise Hangup(ua.StatusCodes.BadSecurityChecksFailed, "a renewal with another policy or certificate")
-        if uri == SecurityPolicyNone.URI:
-            self.security_policy = SecurityPolicyNone()
+        if uri == _None.URI:
+            self.security_policy = _None()
             return
         policy = next((known for known, _level in POLICIES if uri == known.URI), None)
         if policy is None:
-            raise Hangup(ua.StatusCodes.BadSecurityPolicyRejected, "a security policy that isn't offered")
+            raise Hangup(ua.StatusCodes.BadSecurityPolicyRejected, "a security policy that isn't offered", _MISTAKE)
         if len(chain) > self.rules.certificate:
             raise Untrusted(b"", f"a certificate of {len(chain)} bytes")
         certificate = leaf(chain)
@@ -213,15 +218,15 @@ class Channel(SecureConnection):  # type: ignore[misc]
             raise Untrusted(b"", "no certificate")
         thumb = header.ReceiverCertificateThumbPrint or b""
         if not hmac.compare_digest(thumb, hashlib.sha1(self.identity.der).digest()):
-            raise Hangup(ua.StatusCodes.BadSecurityChecksFailed, "addressed to another certificate than ours")
+            raise Hangup(ua.StatusCodes.BadSecurityChecksFailed, "addressed to another certificate than ours", _MISTAKE)
         self._check(certificate)
         if not renewal:
             mode = ua.MessageSecurityMode.SignAndEncrypt
-            factory = SecurityPolicyFactory(policy, mode, self.identity.certificate, self.identity.key)
+            factory = _Factory(policy, mode, self.identity.certificate, self.identity.key)
             self.security_policy = factory.create(certificate)
             self.certificate = certificate
 
-    def _decrypted(self, frame: bytes) -> ua.Message | None:
+    def _decrypted(self, frame: bytes) -> Any:
         buffer = Buffer(frame)
         header = header_from_binary(buffer)
         try:
@@ -236,10 +241,10 @@ class Channel(SecureConnection):  # type: ignore[misc]
         data = Guarded(body, 200, 4)
         request = decode(ua.OpenSecureChannelRequest, data)
         parameters = request.Parameters
-        secured = self.security_policy.URI != SecurityPolicyNone.URI
+        secured = self.security_policy.URI != _None.URI
         mode = ua.MessageSecurityMode.SignAndEncrypt if secured else ua.MessageSecurityMode.None_
         if parameters.SecurityMode != mode:
-            raise Hangup(ua.StatusCodes.BadSecurityModeRejected, f"security mode {parameters.SecurityMode!r}")
+            raise Hangup(ua.StatusCodes.BadSecurityModeRejected, f"security mode {parameters.SecurityMode!r}", _MISTAKE)
         kind = ua.SecurityTokenRequestType.Renew if renewal else ua.SecurityTokenRequestType.Issue
         if parameters.RequestType != kind:
             raise Hangup(ua.StatusCodes.BadRequestTypeInvalid, "issue and renewal mixed up")
@@ -268,13 +273,13 @@ class Channel(SecureConnection):  # type: ignore[misc]
         if len(data) > self._longest_answer:
             response = ua.ServiceFault()
             response.ResponseHeader.RequestHandle = handle
-            response.ResponseHeader.ServiceResult = ua.StatusCode(ua.StatusCodes.BadResponseTooLarge)
+            response.ResponseHeader.ServiceResult = bad(ua.StatusCodes.BadResponseTooLarge)
             data = struct_to_binary(response)
-        sealed: bytes = self.message_to_binary(data, ua.MessageType.SecureMessage, request_id)
+        sealed: bytes = self.message_to_binary(data, _Kind.SecureMessage, request_id)
         return sealed
 
 
 def error_frame(code: int) -> bytes:
     """The ERR message that ends a connection; it carries the code and no reason."""
-    data: bytes = uatcp_to_binary(ua.MessageType.Error, ua.ErrorMessage(ua.StatusCode(code), ""))
+    data: bytes = uatcp_to_binary(_Kind.Error, ua.ErrorMessage(bad(code), ua.String("")))
     return data

@@ -10,7 +10,7 @@ Buffers alone (asyncua's clients in this process decode as before).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from asyncua import ua
 from asyncua.common.utils import Buffer, NotEnoughData
@@ -19,7 +19,7 @@ from asyncua.ua import ua_binary
 from protocols.opcua.hardening.errors import UaStatusCodeError, fault
 
 
-class Guarded(Buffer):  # type: ignore[misc]
+class Guarded(Buffer):
     """A Buffer that allows a number of reads and a depth. Errors: BadEncodingLimitsExceeded, BadDecodingError."""
 
     def __init__(self, data: bytes, elements: int, depth: int) -> None:
@@ -77,12 +77,12 @@ _plain_extension = ua_binary.extensionobject_from_binary
 def _null(data: Any) -> None:
     if isinstance(data, Guarded):
         data.read(0)
-    return _plain_null(data)  # type: ignore[no-any-return]
+    _plain_null(data)
 
 
 def _string(data: Any) -> str | None:
     if not isinstance(data, Guarded):
-        return _plain_string(data)  # type: ignore[no-any-return]
+        return _plain_string(data)
     raw = ua_binary._Bytes.unpack(data)
     if raw is None:
         return None
@@ -127,7 +127,7 @@ def _extension(data: Any) -> Any:
         value = ua_binary.from_binary(ua.extension_objects_by_typeid[kind], body)
         data.left = body.left
     else:
-        value = ua.ExtensionObject(TypeId=kind, Body=None if body is None else body.read(len(body)))
+        value = ua.ExtensionObject(TypeId=kind, Body=cast(Any, None if body is None else body.read(len(body))))
     data.leave()
     return value
 
@@ -136,11 +136,12 @@ def install() -> None:
     """Put these decoders in place of asyncua's, once; decoders that asyncua has built and kept are forgotten."""
     if ua_binary.extensionobject_from_binary is _extension:
         return
-    ua_binary._Null.unpack = staticmethod(_null)
-    ua_binary._String.unpack = staticmethod(_string)
-    ua_binary.variant_from_binary = _nested(_plain_variant)
-    ua_binary.extensionobject_from_binary = _extension
-    ua_binary.MAX_RESHAPE_ELEMENTS = 10_000
+    library: Any = ua_binary
+    library._Null.unpack = staticmethod(_null)
+    library._String.unpack = staticmethod(_string)
+    library.variant_from_binary = _nested(_plain_variant)
+    library.extensionobject_from_binary = _extension
+    library.MAX_RESHAPE_ELEMENTS = 10_000
     for kept in (
         "_create_uatype_deserializer",
         "_create_uatype_array_deserializer",

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from asyncua import ua
@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
 
     def _too_late(self) -> None:
         if self.waiting:
-            self._hang_up(Hangup(ua.StatusCodes.BadTimeout, "nobody logged in"))
+            self._hang_up(Hangup(ua.StatusCodes.BadTimeout, "nobody logged in", Doing.SESSION_REFUSED))
 
     def logged_in(self) -> None:
         """Somebody logged in."""
@@ -196,18 +196,16 @@ class Connection(asyncio.Protocol):
 
     def hang_up(self, why: str) -> None:
         """Say that it is over, and close."""
-        self._hang_up(Hangup(ua.StatusCodes.BadConnectionClosed, why))
+        self._hang_up(Hangup(ua.StatusCodes.BadConnectionClosed, why, None))
 
     def _hang_up(self, hangup: Hangup) -> None:
         if self._closing or self._transport is None:
             return
-        if isinstance(hangup, Untrusted):
-            caller = self._stranger()
-            if hangup.certificate:
-                caller = Caller("", "", frozenset(), thumbprint(hangup.certificate), self.address)
-            self._core.telling.tell(Doing.CERTIFICATE_REFUSED, caller, str(hangup))
-        elif hangup.code in _ATTACKS:
-            self._core.telling.tell(Doing.ATTACK, self.caller(), f"connection closed: {hangup}")
+        caller = self.caller()
+        if isinstance(hangup, Untrusted) and hangup.certificate:
+            caller = Caller("", "", frozenset(), thumbprint(hangup.certificate), self.address)
+        if hangup.doing is not None:
+            self._core.telling.tell(hangup.doing, caller, f"connection closed: {hangup}")
         self._closing = True
         self._transport.write(error_frame(hangup.code))
         self._transport.close()
@@ -243,7 +241,7 @@ class Connection(asyncio.Protocol):
             self._hang_up(Hangup(ua.StatusCodes.BadSecurityChecksFailed, f"a malformed frame: {error}"))
         except Exception:  # noqa: BLE001 - a mistake of ours ends this connection, not the server
             _log.exception("opcua_connection_failed", address=self.address)
-            self._hang_up(Hangup(ua.StatusCodes.BadTcpInternalError, "an error of our own"))
+            self._hang_up(Hangup(ua.StatusCodes.BadTcpInternalError, "an error of our own", None))
 
     async def _frame(self, frame: bytes) -> None:
         match frame[:3]:
@@ -289,7 +287,7 @@ class Connection(asyncio.Protocol):
             header = decode(ua.RequestHeader, data)
         except (UaStatusCodeError, ValueError) as error:
             raise Hangup(ua.StatusCodes.BadDecodingError, "a request without a readable header") from error
-        service = SERVICES.get(kind.Identifier) if kind.NamespaceIndex == 0 else None
+        service = SERVICES.get(cast(int, kind.Identifier)) if kind.NamespaceIndex == 0 else None
         try:
             await self._serve(service, kind, header, request_id, data)
         except UaStatusCodeError as error:
@@ -405,20 +403,3 @@ class Connection(asyncio.Protocol):
         if self._worker is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._worker
-
-
-_ATTACKS = frozenset(
-    (
-        ua.StatusCodes.BadTcpMessageTooLarge,
-        ua.StatusCodes.BadTcpMessageTypeInvalid,
-        ua.StatusCodes.BadTcpSecureChannelUnknown,
-        ua.StatusCodes.BadSecurityChecksFailed,
-        ua.StatusCodes.BadSecurityPolicyRejected,
-        ua.StatusCodes.BadSecurityModeRejected,
-        ua.StatusCodes.BadNonceInvalid,
-        ua.StatusCodes.BadRequestTypeInvalid,
-        ua.StatusCodes.BadDecodingError,
-        ua.StatusCodes.BadSessionIdInvalid,
-    )
-)
-"""Ways to be hung up on that no honest client takes; they are told."""

@@ -16,6 +16,7 @@ from protocols.opcua.hardening.gate import Gate
 from protocols.opcua.hardening.limits import Limits, ServerSettings
 from protocols.opcua.hardening.session import Session
 from protocols.opcua.hardening.space import Space
+from protocols.opcua.hardening.subscription import Backlog
 from protocols.opcua.hardening.telling import Telling
 from protocols.opcua.pki import Pki
 from protocols.opcua.services import Services
@@ -63,10 +64,14 @@ class Core:
     """Long messages are decoded in a thread, one at a time."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     """Calls and history reads that run; they hold themselves."""
+    backlog: Backlog = field(init=False)
     items: int = 0
     subscription_counter: int = 0
     subscriptions: dict[int, Session] = field(default_factory=dict)
     """Whose a subscription is."""
+
+    def __post_init__(self) -> None:
+        self.backlog = Backlog(self.limits.backlog)
 
     @staticmethod
     def monotonic() -> float:

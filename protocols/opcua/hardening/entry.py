@@ -207,10 +207,10 @@ def close_session(core: Core, session: Session, doing: Doing, why: str) -> None:
     if session.state is State.CLOSED:
         return
     was_active = session.active
+    publisher.abandon(core, session, ua.StatusCodes.BadSessionClosed)
     for subscription in list(session.subscriptions.values()):
         publisher.drop(core, subscription)
     session.state = State.CLOSED
-    session.publishing.clear()
     session.browse_rests.clear()
     session.endings.clear()
     core.sessions.pop(session.id, None)

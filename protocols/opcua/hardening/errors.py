@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 from asyncua import ua
 from asyncua.ua.uaerrors import UaStatusCodeError
 
@@ -16,4 +19,15 @@ def fault(code: int) -> UaStatusCodeError:
     return UaStatusCodeError(code)  # type: ignore[no-untyped-call]
 
 
-__all__ = ["UaStatusCodeError", "bad", "fault"]
+def standard(number: int) -> ua.NodeId:
+    """A node of OPC UA's own namespace."""
+    return ua.NodeId(ua.Int32(number))
+
+
+def stamped_value(value: Any, kind: ua.VariantType, moment: datetime) -> ua.DataValue:
+    """A good value of this moment."""
+    time: Any = moment
+    return ua.DataValue(ua.Variant(value, kind), SourceTimestamp=time, ServerTimestamp=time)
+
+
+__all__ = ["UaStatusCodeError", "bad", "fault", "stamped_value", "standard"]

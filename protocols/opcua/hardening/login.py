@@ -14,6 +14,7 @@ from typing import Any
 
 from asyncua import ua
 from asyncua.crypto import uacrypto
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from protocols.opcua.hardening.channel import Channel
@@ -107,7 +108,7 @@ def _password(token: ua.UserNameIdentityToken, channel: Channel, nonce: bytes) -
     if not secret or len(secret) % block or len(secret) > 8 * block:
         raise Refusal("a password token of a wrong length", user)
     oaep256 = channel.policy.AsymmetricEncryptionURI.endswith("sha2-256")
-    decrypt = uacrypto.decrypt_rsa_oaep_sha256 if oaep256 else uacrypto.decrypt_rsa_oaep
+    decrypt: Any = uacrypto.decrypt_rsa_oaep_sha256 if oaep256 else uacrypto.decrypt_rsa_oaep
     try:
         plain = b"".join(decrypt(key, secret[at : at + block]) for at in range(0, len(secret), block))
     except ValueError as error:
@@ -132,7 +133,7 @@ def _verify(token: ua.X509IdentityToken, signature: ua.SignatureData, channel: C
     if not token.CertificateData or len(token.CertificateData) > channel.rules.certificate:
         raise Refusal("a user certificate of a wrong length")
     try:
-        certificate = uacrypto.x509_from_der(token.CertificateData)
+        certificate = x509.load_der_x509_certificate(token.CertificateData)
         verify_signature(certificate, channel.policy, channel.identity.der + nonce, signature.Signature)
     except (ValueError, TypeError, AttributeError, InvalidSignature) as error:
         raise Refusal("a user certificate with a signature that isn't its own") from error
@@ -141,4 +142,5 @@ def _verify(token: ua.X509IdentityToken, signature: ua.SignatureData, channel: C
 def verify_signature(certificate: Any, policy: Any, data: bytes, signature: bytes) -> None:
     """Check a signature of this policy's algorithm. Errors: InvalidSignature; ValueError, AttributeError for other keys."""
     pss = policy.AsymmetricSignatureURI.endswith("rsa-pss-sha2-256")
-    (uacrypto.verify_pss_sha256 if pss else uacrypto.verify_sha256)(certificate, data, signature)
+    verify: Any = uacrypto.verify_pss_sha256 if pss else uacrypto.verify_sha256
+    verify(certificate, data, signature)

@@ -60,6 +60,14 @@ def drop(core: Core, subscription: Subscription) -> None:
     session.subscriptions.pop(subscription.id, None)
     session.late.pop(subscription.id, None)
     core.subscriptions.pop(subscription.id, None)
+    if not session.subscriptions:
+        abandon(core, session, ua.StatusCodes.BadNoSubscription)
+
+
+def abandon(core: Core, session: Session, code: int) -> None:
+    """Answer every Publish request that waits with this code: nothing will come any more."""
+    while session.publishing:
+        _fault(core, session, session.publishing.popleft(), code)
 
 
 def _time_out(core: Core, session: Session) -> None:

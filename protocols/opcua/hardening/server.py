@@ -26,7 +26,7 @@ from protocols.opcua.hardening.capabilities import show_capabilities
 from protocols.opcua.hardening.channel import Identity
 from protocols.opcua.hardening.connection import Connection
 from protocols.opcua.hardening.core import Core
-from protocols.opcua.hardening.errors import bad
+from protocols.opcua.hardening.errors import bad, stamped_value, standard
 from protocols.opcua.hardening.limits import Limits, ServerSettings
 from protocols.opcua.hardening.lobby import Lobby
 from protocols.opcua.hardening.space import Space
@@ -247,9 +247,7 @@ class HardenedServer(Server):
         self._put_time()
 
     def _put_standard(self, node: int, value: Any, kind: ua.VariantType) -> None:
-        moment = self._core.now()
-        variant = ua.Variant(value, kind)
-        self.space.put(ua.NodeId(node), ua.DataValue(variant, SourceTimestamp=moment, ServerTimestamp=moment))
+        self.space.put(standard(node), stamped_value(value, kind, self._core.now()))
 
     def _put_time(self) -> None:
         moment = self._core.now()

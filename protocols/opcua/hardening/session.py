@@ -51,12 +51,16 @@ class BrowseRest:
     at_once: int
 
 
+def _node(identifier: Any, namespace: Any, kind: ua.NodeIdType) -> ua.NodeId:
+    return ua.NodeId(identifier, namespace, kind)
+
+
 class Session:
     """One session. caller is who it is; its user and roles are empty until it is active."""
 
     def __init__(self, caller: Caller, timeout_s: float, now: float, now_us: int) -> None:
         identity = uuid.uuid4()
-        self.id = ua.NodeId(identity, 1, ua.NodeIdType.Guid)
+        self.id = _node(identity, 1, ua.NodeIdType.Guid)
         self.token = secrets.token_bytes(32)
         self.nonce = os.urandom(32)
         self.state = State.CREATED
@@ -94,7 +98,7 @@ class Session:
 
     def token_node(self) -> ua.NodeId:
         """The token as it travels."""
-        return ua.NodeId(self.token, 0, ua.NodeIdType.ByteString)
+        return _node(self.token, 0, ua.NodeIdType.ByteString)
 
     def touch(self, now: float, now_us: int) -> None:
         """It asked for something."""

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, MutableMapping
 from asyncua import ua
 from asyncua.server.address_space import AddressSpace, AttributeValue, NodeData
 
+from protocols.opcua.hardening.errors import bad, standard
+
 Watcher = Callable[[ua.DataValue], None]
 
 _Nodes = MutableMapping[ua.NodeId, NodeData]
@@ -31,7 +33,7 @@ class Cell:
         self.datachange_callbacks = _NO_WATCHERS
 
 
-class Space(AddressSpace):  # type: ignore[misc]
+class Space(AddressSpace):
     """The address space of a hardened server."""
 
     def __init__(self) -> None:
@@ -43,12 +45,6 @@ class Space(AddressSpace):  # type: ignore[misc]
         """Look nodes up in what ``make`` gives from now on; it gets what was looked up in before. A node that is made at
         each look-up is fine: whoever watches a value keeps its cell."""
         self._nodes = make(self._nodes)  # type: ignore[assignment]
-
-    def overlay(
-        self, make: Callable[[MutableMapping[ua.NodeId, NodeData]], MutableMapping[ua.NodeId, NodeData]]
-    ) -> None:
-        """Take another mapping of nodes in place of the plain dict, which make gets and may wrap."""
-        self._nodes = make(self._nodes)
 
     # -- values
 
@@ -70,14 +66,14 @@ class Space(AddressSpace):  # type: ignore[misc]
         """asyncua's way in, for its own nodes (server status, namespaces)."""
         node = self._nodes.get(nodeid)
         if node is None:
-            return ua.StatusCode(ua.StatusCodes.BadNodeIdUnknown)
+            return bad(ua.StatusCodes.BadNodeIdUnknown)
         cell = node.attributes.get(attr)
         if cell is None:
-            return ua.StatusCode(ua.StatusCodes.BadAttributeIdInvalid)
+            return bad(ua.StatusCodes.BadAttributeIdInvalid)
         if value.StatusCode is not None and value.StatusCode.is_bad():
             value = dataclasses.replace(value, Value=ua.Variant(None, ua.VariantType.Null))
         elif not self._is_expected_variant_type(value, cell, node):
-            return ua.StatusCode(ua.StatusCodes.BadTypeMismatch)
+            return bad(ua.StatusCodes.BadTypeMismatch)
         self.put_cell(cell, value)
         return ua.StatusCode()
 
@@ -109,7 +105,7 @@ class Space(AddressSpace):  # type: ignore[misc]
             return
         cell = data.attributes.get(ua.AttributeIds.Value)
         if cell is not None and cell.datachange_callbacks:
-            self.put_cell(cell, ua.DataValue(StatusCode=ua.StatusCode(ua.StatusCodes.BadNodeIdUnknown)))
+            self.put_cell(cell, ua.DataValue(StatusCode=bad(ua.StatusCodes.BadNodeIdUnknown)))
 
     # -- types of references
 
@@ -117,7 +113,7 @@ class Space(AddressSpace):  # type: ignore[misc]
         """A reference type and all its subtypes; kept, since these don't change while the server runs."""
         found = self._subtypes.get(base)
         if found is None:
-            found = frozenset(self._walk(base, ua.NodeId(ua.ObjectIds.HasSubtype)))
+            found = frozenset(self._walk(base, standard(ua.ObjectIds.HasSubtype)))
             if len(self._subtypes) < 1000:
                 self._subtypes[base] = found
         return found

@@ -26,7 +26,7 @@ async def create_subscription(core: Core, request: Request, parameters: Any) -> 
     if len(session.subscriptions) >= core.limits.subscriptions_per_session:
         raise fault(ua.StatusCodes.BadTooManySubscriptions)
     core.subscription_counter += 1
-    subscription = Subscription(core.subscription_counter, session, core.limits)
+    subscription = Subscription(core.subscription_counter, session, core.limits, core.backlog)
     subscription.revise(parameters)
     subscription.enabled = bool(parameters.PublishingEnabled)
     session.subscriptions[subscription.id] = subscription
@@ -194,7 +194,7 @@ def _configure(core: Core, item: Item, parameters: Any, events: bool) -> None:
     item.discard_oldest = bool(parameters.DiscardOldest)
     item.handle = int(parameters.ClientHandle)
     while len(item.queue) > item.size:
-        item.queue.popleft()
+        item.pop()
 
 
 def _event_filter(core: Core, item: Item, wanted: Any) -> None:

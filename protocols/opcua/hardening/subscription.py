@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,17 @@ _NO_TIMES = {
 }
 
 
+@dataclass(slots=True)
+class Backlog:
+    """How many entries wait beyond the first one of each item, of all sessions; most: how many may."""
+
+    most: int
+    waiting: int = 0
+
+
 def stamped(value: ua.DataValue, times: ua.TimestampsToReturn) -> ua.DataValue:
     """The value with the time-stamps that were asked for."""
-    away = {name: None for name in _NO_TIMES[times] if getattr(value, name) is not None}
+    away: dict[str, Any] = {name: None for name in _NO_TIMES[times] if getattr(value, name) is not None}
     if away:
         return dataclasses.replace(value, **away)
     return value
@@ -80,7 +89,7 @@ class Item:
         self.discard_oldest = True
         self.trigger = ua.DataChangeTrigger.StatusValue
         self.deadband = 0.0
-        self.queue: deque[Any] = deque()
+        self.queue: list[Any] = []
         self.ready = False
         self.last: ua.DataValue | None = None
         self.end: Callable[[], None] = _nothing
@@ -118,20 +127,31 @@ class Item:
 
     def _enqueue(self, entry: Any) -> None:
         queue = self.queue
-        if len(queue) >= self.size:
-            if self.discard_oldest:
-                queue.popleft()
-            else:
-                queue.pop()
+        backlog = self.subscription.backlog
+        if len(queue) >= self.size or (queue and backlog.waiting >= backlog.most):
+            queue.pop(0 if self.discard_oldest else -1)
+            backlog.waiting -= bool(queue)
             if self.size > 1 and isinstance(entry, ua.DataValue):
-                if self.discard_oldest:
+                if self.discard_oldest and queue:
                     queue[0] = _overflowed(queue[0])
                 else:
                     entry = _overflowed(entry)
+        backlog.waiting += bool(queue)
         queue.append(entry)
         if not self.ready and self.mode == ua.MonitoringMode.Reporting:
             self.ready = True
             self.subscription.ready.append(self)
+
+    def pop(self) -> Any:
+        """The entry that waits longest."""
+        entry = self.queue.pop(0)
+        self.subscription.backlog.waiting -= bool(self.queue)
+        return entry
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self.subscription.backlog.waiting -= max(len(self.queue) - 1, 0)
+        self.queue.clear()
 
 
 def _nothing() -> None:
@@ -143,11 +163,18 @@ def _overflowed(value: ua.DataValue) -> ua.DataValue:
     return dataclasses.replace(value, StatusCode=ua.StatusCode(ua.UInt32(code | _OVERFLOW)))
 
 
+def _notifications(message: ua.NotificationMessage) -> int:
+    return sum(
+        len(getattr(data, "MonitoredItems", ()) or getattr(data, "Events", ())) for data in message.NotificationData
+    )
+
+
 class Subscription:
     """One subscription; the ``Publisher`` sends for it."""
 
-    def __init__(self, subscription_id: int, session: Session, limits: Limits) -> None:
+    def __init__(self, subscription_id: int, session: Session, limits: Limits, backlog: Backlog) -> None:
         self.id = subscription_id
+        self.backlog = backlog
         self.session = session
         self.limits = limits
         self.items: dict[int, Item] = {}
@@ -198,7 +225,7 @@ class Subscription:
         self.event_items.pop(item_id, None)
         self.session.items -= 1
         item.end()
-        item.queue.clear()
+        item.clear()
         item.mode = ua.MonitoringMode.Disabled
         return True
 
@@ -206,7 +233,7 @@ class Subscription:
         """Another monitoring mode; what was queued stays unless it is Disabled."""
         item.mode = mode
         if mode == ua.MonitoringMode.Disabled:
-            item.queue.clear()
+            item.clear()
             item.last = None
         elif mode == ua.MonitoringMode.Reporting and item.queue and not item.ready:
             item.ready = True
@@ -245,8 +272,12 @@ class Subscription:
         """Keep a message for Republish, up to a number of them."""
         self.sent[message.SequenceNumber] = message
         self.sequence = self.sequence % 0xFFFFFFFF + 1
-        if len(self.sent) > self.limits.unacknowledged:
-            del self.sent[next(iter(self.sent))]
+        limits = self.limits
+        kept = sum(map(_notifications, self.sent.values()))
+        while len(self.sent) > limits.unacknowledged or (
+            len(self.sent) > 1 and kept > limits.unacknowledged_notifications
+        ):
+            kept -= _notifications(self.sent.pop(next(iter(self.sent))))
 
     def _take(self) -> tuple[list[Any], list[Any]]:
         values: list[Any] = []
@@ -256,7 +287,7 @@ class Subscription:
             item = self.ready[0]
             reporting = item.mode == ua.MonitoringMode.Reporting
             while room and item.queue and reporting:
-                entry = item.queue.popleft()
+                entry = item.pop()
                 room -= 1
                 if item.where is None:
                     values.append(ua.MonitoredItemNotification(ClientHandle=item.handle, Value=entry))
