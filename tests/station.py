@@ -121,13 +121,15 @@ class Station:
         assert isinstance(result, dict)
         return result
 
-    async def cli(self, *arguments: str, timeout_s: float = 60.0) -> Ran:
-        """``gridlatch`` with these arguments, as a person types it, for this site."""
+    async def cli(self, *arguments: str, timeout_s: float = 60.0, typed: str | None = None) -> Ran:
+        """``gridlatch`` with these arguments, as a person types it, for this site. typed: goes to its standard input."""
         command = [sys.executable, "-m", "gateway.cli", *arguments]
         environment = {**os.environ, "GRIDLATCH_SITE": str(self.folder)}
 
         def run() -> Ran:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=environment)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=timeout_s, env=environment, input=typed
+            )
             return Ran(done.returncode, done.stdout, done.stderr)
 
         return await asyncio.to_thread(run)
