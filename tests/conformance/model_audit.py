@@ -268,10 +268,13 @@ class Audit:
 
     def _may_repeat(self, instance: str) -> bool:
         parts = instance.split(":")
-        return any(self._was_rewound(":".join(parts[:count])) for count in range(1, len(parts) + 1))
+        above = [self.references.get(":".join(parts[:count])) for count in range(1, len(parts) + 1)]
+        return any(reference is not None and reference.rewinds > 0 for reference in above)
 
     def _was_rewound(self, instance: str) -> bool:
-        return instance in self.references and self.references[instance].rewinds > 0
+        """Also when the rewind is on disk, and the turn that begins with it is not yet."""
+        told = any(message["type"] == "ExecutionRewound" for message in self.mail[instance])
+        return told or (instance in self.references and self.references[instance].rewinds > 0)
 
     # Entities
 

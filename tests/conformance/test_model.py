@@ -278,6 +278,22 @@ def test_a_child_that_is_rewound_alone_and_fails_at_once_again_is_known_to_be_re
         site.close()
 
 
+def test_a_rewind_that_is_on_disk_before_its_turn_is_no_contradiction_to_what_the_parent_heard() -> None:
+    """Found by the model: the parent has heard of a failure, and the child is said to run again."""
+    site = ModelSite()
+    try:
+        site.do(site.start("i0", [["sub", [["act", 1], ["boom"]]]], "i0~1"))
+        site.disk.hold(True)
+        site.do(site.rewind("i0:0001"))
+        site.disk.let_through()
+        site.do(asyncio.sleep(0))
+        assert site.disk.shadow.rows["i0:0001"].status == "Running"
+        assert site.audit().references["i0:0001"].rewinds == 0
+        assert site.finish().references["i0:0001"].rewinds == 1
+    finally:
+        site.close()
+
+
 def test_the_engine_is_what_the_model_says() -> None:
     run_model(None, 80, 30)
 
