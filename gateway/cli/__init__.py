@@ -1,9 +1,9 @@
 """``gridlatch``: the command line.
 
-``run``, ``check`` and ``replay`` work on a site's folder; every other command asks the running daemon over its control
-socket, and needs nothing of the site but the socket's path. What must stay true: results go to standard output and
-everything else to standard error; the exit code tells what to do next (see ``ExitCode``); ``--json`` prints the daemon's
-result as it is. A crash or Ctrl-C here changes nothing in the daemon.
+``run``, ``check``, ``replay``, ``certs`` and ``users`` work on a site's folder; every other command asks the running
+daemon over its control socket, and needs nothing of the site but the socket's path. What must stay true: results go to
+standard output and everything else to standard error; the exit code tells what to do next (see ``ExitCode``); ``--json``
+prints the daemon's result as it is. A crash or Ctrl-C here changes nothing in the daemon.
 
 Everything that takes long to import is imported where it is used: ``gridlatch status`` is typed often.
 """
@@ -87,6 +87,8 @@ def _run(options: argparse.Namespace) -> int:
         from gateway.cli import histories
 
         return histories.replay(options, DEFAULT_SITE)
+    if options.command in ("certs", "users"):
+        return _run_on_files(options)
     command = " ".join(word for word in (options.command, getattr(options, "command2", None)) if word)
     acts = False
     try:
@@ -107,6 +109,17 @@ def _run(options: argparse.Namespace) -> int:
         return _complain(str(error), ExitCode.UNREACHABLE)
     written = _show(command, options, result)
     return written or _exit_of(request, result)
+
+
+def _run_on_files(options: argparse.Namespace) -> int:
+    """Certificates and users: files of the site, without the daemon."""
+    from gateway.cli.certs import certs
+    from gateway.cli.users import users
+
+    try:
+        return (certs if options.command == "certs" else users)(options, DEFAULT_SITE)
+    except UsageError as error:
+        return _complain(str(error), ExitCode.USAGE)
 
 
 def _export(options: argparse.Namespace) -> int:

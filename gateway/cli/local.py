@@ -36,7 +36,9 @@ def check(options: argparse.Namespace) -> int:
     """Check the site: 0 and a summary with warnings, or 2 and every problem."""
     try:
         site = load_site(Path(options.site))
-        site = dataclasses.replace(site, warnings=(*site.warnings, *_check_programs(site, Path(options.site))))
+        site = dataclasses.replace(
+            site, warnings=(*site.warnings, *_check_programs(site, Path(options.site)), *_check_users(site))
+        )
     except ConfigErrors as errors:
         if options.json:
             problems = [
@@ -74,6 +76,20 @@ def _check_programs(site: Site, given: Path) -> list[str]:
         problem = ConfigProblem(str(file), line, str(error), "a program that loads: mend it, or leave it out")
         raise ConfigErrors([problem]) from None
     return [str(one) for one in found]
+
+
+def _check_users(site: Site) -> list[str]:
+    """What is to be said of the users of the OPC UA server, if the site has one."""
+    if site.operators is None:
+        return []
+    from protocols.opcua.users import BrokenUserFile, UserFile
+
+    try:
+        if UserFile(site.operators.users_file).accounts():
+            return []
+    except BrokenUserFile as error:
+        return [f"nobody can log in by OPC UA: {error}"]
+    return ["[operators] has no user yet, so nobody can log in: 'gridlatch users add NAME --role ROLE' makes the first"]
 
 
 def _show_problems(errors: ConfigErrors) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from gateway import __version__
 from gateway.cli.commands import DECISIONS
+from gateway.cli.site_parser import add_certs, add_users
 
 if TYPE_CHECKING:
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -126,6 +127,8 @@ def build_parser() -> argparse.ArgumentParser:
     audit = commands.add_parser("audit", help="the journal as evidence: verify")
     audit_commands = audit.add_subparsers(dest="command2", metavar="COMMAND", required=True)
     audit_commands.add_parser("verify", parents=ask, help="check the journal's hash chain from its first batch on")
+    add_certs(commands, DEFAULT_SITE)
+    add_users(commands, DEFAULT_SITE)
     return parser
 
 
