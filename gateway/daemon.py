@@ -33,6 +33,7 @@ from gateway.durable.codec import Json
 from gateway.http_call import register_http
 from gateway.notify import Notifier, Watchdog, watchdog_interval_s
 from gateway.operations import Desk, Health, committed_station, handlers
+from gateway.operator.alarms import register_alarms
 from gateway.outputs import Outputs
 from gateway.programs import ProgramError, load_programs
 from gateway.reload import Reload
@@ -132,6 +133,7 @@ class Daemon:
         registry = Registry()
         register(registry, field)
         register_http(registry, site.gateway.http_hosts)
+        register_alarms(registry)
         offered = load_programs(registry, site.gateway.programs, site.path)
         if offered:
             log.info("programs_loaded", programs=offered)

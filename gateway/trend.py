@@ -8,9 +8,15 @@ broken costs samples, never control: lost samples are counted.
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+BLOCK_BYTES = 64 * 1024
+"""Read at once when a file is read from its end."""
+NEVER_US = 1 << 62
 MAX_BYTES = 16 * 1024 * 1024
 KEEP = 4
 
@@ -65,6 +71,24 @@ class TrendStore:
                 older.rename(self._folder / f"trend.{number + 1}.csv")
         self.path.rename(self._folder / "trend.1.csv")
 
+    def page(self, from_us: int, to_us: int, limit: int, newest_first: bool = False) -> list[TrendSample]:
+        """At most so many samples of a span of engine time, the oldest first or the newest first.
+
+        Reads little more than it gives: times rise from line to line and from file to file, so the place is searched for.
+        """
+        found: list[TrendSample] = []
+        names = [f"trend.{number}.csv" for number in range(KEEP - 1, 0, -1)] + ["trend.csv"]
+        for name in reversed(names) if newest_first else names:
+            with contextlib.suppress(FileNotFoundError), (self._folder / name).open("rb") as file:
+                samples = _backwards(file, to_us) if newest_first else _forwards(file, from_us)
+                for sample in samples:
+                    if not from_us <= sample.time_us <= to_us:
+                        break
+                    found.append(sample)
+                    if len(found) == limit:
+                        return found
+        return found
+
     def read(self, from_us: int, to_us: int) -> list[TrendSample]:
         """Samples of a span of engine time, oldest first; lines that a crash cut short are left out."""
         found: list[TrendSample] = []
@@ -79,6 +103,58 @@ class TrendStore:
                     if sample is not None and from_us <= sample.time_us <= to_us:
                         found.append(sample)
         return found
+
+
+class _Times:
+    """Times of a file by offset: that of the first whole line behind it; for bisect."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.bytes = file.seek(0, 2)
+
+    def __len__(self) -> int:
+        return self.bytes
+
+    def __getitem__(self, offset: int) -> int:
+        self._file.seek(offset)
+        if offset:
+            self._file.readline()
+        for line in self._file:
+            sample = _parse(line.decode("ascii", "replace"))
+            if sample is not None:
+                return sample.time_us
+        return NEVER_US
+
+
+def _forwards(file: BinaryIO, from_us: int) -> Iterator[TrendSample]:
+    """The samples from this time on, and perhaps some that came just before."""
+    offset = max(0, bisect_left(_Times(file), from_us) - 1)
+    file.seek(offset)
+    if offset:
+        file.readline()
+    for line in file:
+        sample = _parse(line.decode("ascii", "replace"))
+        if sample is not None and sample.time_us >= from_us:
+            yield sample
+
+
+def _backwards(file: BinaryIO, to_us: int) -> Iterator[TrendSample]:
+    """The samples up to this time, the newest first."""
+    end = bisect_left(_Times(file), to_us + 1) + BLOCK_BYTES
+    rest, last = b"", True
+    while end > 0:
+        start = max(0, end - BLOCK_BYTES)
+        file.seek(start)
+        lines = (file.read(end - start) + rest).split(b"\n")
+        if last:
+            del lines[-1]  # the block ends somewhere in it, or a crash has cut it short
+            last = False
+        rest = lines.pop(0) if start and lines else b""
+        end = start
+        for line in reversed(lines):
+            sample = _parse(line.decode("ascii", "replace") + "\n")
+            if sample is not None and sample.time_us <= to_us:
+                yield sample
 
 
 def _parse(line: str) -> TrendSample | None:

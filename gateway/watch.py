@@ -154,7 +154,7 @@ class Watch:
     ) -> None:
         self._engine = engine
         self._field = field
-        self._trend = trend
+        self.trend = trend
         self._observer = observer
         self._breakers = breakers
         self.load = LoadWatch(field, armed)
@@ -168,6 +168,10 @@ class Watch:
     def committed(self, feeder: str) -> Breaker | None:
         """The committed state of one breaker, None when it has none."""
         return self._breakers.get(feeder)
+
+    def troubled(self, event: str) -> dict[str, str]:
+        """Breakers in trouble at the last look, and what it is; event: breaker_failed or breaker_unresolved."""
+        return self._alarmed.get(event, {})
 
     def committed_breakers(self) -> dict[str, Breaker]:
         """The committed states of all breakers that have one."""
@@ -191,7 +195,7 @@ class Watch:
         self._tell()
         self._look_at_breakers()
         load = read_load(self._field)
-        self._trend.append(
+        self.trend.append(
             TrendSample(
                 self._engine.now_us(),
                 load.kw if load.good else None,

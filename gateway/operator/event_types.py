@@ -148,6 +148,7 @@ KINDS: tuple[Kind, ...] = (
         ),
     ),
     Kind("EventsSuppressed", Group.SYSTEM, 400, _GATEWAY, "more happened at once than is told one by one", (_COUNT,)),
+    Kind("DeedsSuppressed", Group.SECURITY, 600, _SECURITY, "more was tried at the door than is told", (_COUNT,)),
     Kind("LoggedIn", Group.SECURITY, 100, _SECURITY, "somebody logged in", _CALLER),
     Kind("LoggedOut", Group.SECURITY, 100, _SECURITY, "a session ended", _CALLER),
     Kind("LoginFailed", Group.SECURITY, 500, _SECURITY, "a log-in was refused", _CALLER),

@@ -1,0 +1,187 @@
+"""The gateway behind the operators' server: who may, what is carried out, what was, and the record of it all.
+
+What must stay true: every call that is let through is on record with who asked, by which role, with which arguments, and
+how it ended, before it is answered; so is every one that is refused, as long as nobody floods the gateway with them
+(see ``deeds``). A call goes on to its end, and its record is written, also when its client has gone. Calls are bounded: of
+one session and in all. A crash in a call leaves the record of what was asked (that of the operation, ahead of its effect)
+without that of its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import structlog
+
+from gateway.control import ControlError
+from gateway.durable.codec import Json
+from gateway.operations.desk import Desk
+from gateway.operator.alarms import Alarms
+from gateway.operator.announcer import Announcer
+from gateway.operator.calls import STATUS, Call, Calls
+from gateway.operator.deeds import Deeds
+from gateway.operator.history import Histories
+from gateway.operator.names import GATEWAY, GATEWAY_TYPE
+from gateway.operator.peers import argument, peer
+from gateway.operator.roles import Role, granting, may_read, may_see, roles_of
+from gateway.operator.station_watch import StationWatch
+from protocols.opcua.surface import (
+    Answer,
+    Caller,
+    Deed,
+    Doing,
+    EventPage,
+    HistoryPage,
+    Server,
+    Status,
+    Value,
+)
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+CALLS_AT_ONCE = 256
+CALLS_OF_SESSION = 64
+"""Calls under way; one more is refused with BadTooManyOperations."""
+CALL_S = 60.0
+"""After so long a call is answered, whatever the disk does."""
+
+
+class OperatorBackend:
+    """See ``protocols.opcua.surface.Backend``. Made once the engine has recovered."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.announcer = Announcer(desk.engine)
+        self.deeds = Deeds(desk.engine, self.announcer)
+        self.alarms = Alarms(desk.engine, self.announcer)
+        self.watch = StationWatch(desk.engine, desk.field)
+        self._desk = desk
+        self._calls = Calls(desk, self.watch, self.alarms)
+        self._histories = Histories(desk)
+        self._under_way: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[Answer]] = set()
+
+    @property
+    def server(self) -> Server | None:
+        """Where events and alarms go; None until there is one."""
+        return self.announcer.server
+
+    @server.setter
+    def server(self, server: Server | None) -> None:
+        self.announcer.server = server
+
+    @property
+    def counts(self) -> Counter[Doing]:
+        """What was done and tried at the door since the start."""
+        return self.deeds.counts
+
+    # Who may
+
+    def _roles(self, caller: Caller) -> frozenset[Role]:
+        operators = self._desk.field.site.operators
+        return roles_of(caller, operators is not None and operators.anonymous_read)
+
+    def may_read(self, caller: Caller, type_name: str, variable: str) -> bool:
+        """See Backend; all variables of a type are alike."""
+        return may_read(self._roles(caller), type_name)
+
+    def may_call(self, caller: Caller, type_name: str, method: str) -> bool:
+        """See Backend."""
+        return granting(self._roles(caller), type_name, method) is not None
+
+    def may_see_events(self, caller: Caller, event_type: str) -> bool:
+        """See Backend."""
+        return may_see(self._roles(caller), event_type)
+
+    # Calls
+
+    async def call(
+        self, caller: Caller, object_key: str, type_name: str, method: str, inputs: tuple[Value, ...]
+    ) -> Answer:
+        """See Backend."""
+        roles = self._roles(caller)
+        role = granting(roles, type_name, method)
+        if role is None or not caller.user:
+            answer = Answer(Status.DENIED, f"{type_name}.{method} is not for your roles")
+            await self._keep(caller, "", type_name, method, object_key, inputs, answer)
+            return answer
+        if self._under_way.total() >= CALLS_AT_ONCE or self._under_way[caller.session] >= CALLS_OF_SESSION:
+            answer = Answer(Status.TOO_MANY, "too many calls are under way: wait for some of them to end")
+            await self._keep(caller, role, type_name, method, object_key, inputs, answer)
+            return answer
+        work = self._carry_out(Call(peer(caller, role), roles, object_key, inputs), caller, type_name, method)
+        task = asyncio.get_running_loop().create_task(work, name=f"call {method}")
+        self._under_way[caller.session] += 1
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._ended(caller.session, done))
+        return await asyncio.shield(task)
+
+    def _ended(self, session: str, task: asyncio.Task[Answer]) -> None:
+        self._tasks.discard(task)
+        self._under_way[session] -= 1
+        if not self._under_way[session]:
+            del self._under_way[session]
+
+    async def _carry_out(self, call: Call, caller: Caller, type_name: str, method: str) -> Answer:
+        limit = asyncio.timeout(CALL_S)
+        try:
+            async with limit:
+                answer = await self._calls.methods[type_name, method](call)
+        except ControlError as error:
+            answer = Answer(STATUS[error.code], error.message)
+        except Exception as error:  # a fault in one call must end neither its session nor the others'
+            if limit.expired():
+                words = f"{method}: no result within {CALL_S:g} s; it may or may not have taken effect"
+                answer = Answer(Status.TIMEOUT, words)
+            else:
+                log.exception("operator_call_failed", method=f"{type_name}.{method}", object=call.key)
+                answer = Answer(
+                    Status.INTERNAL, f"{method} failed: {type(error).__name__}; the gateway's log tells more"
+                )
+        await self._keep(caller, str(call.peer["role"]), type_name, method, call.key, call.inputs, answer)
+        return answer
+
+    async def _keep(
+        self,
+        caller: Caller,
+        role: str,
+        type_name: str,
+        method: str,
+        key: str,
+        inputs: tuple[Value, ...],
+        answer: Answer,
+    ) -> None:
+        """Record how a call ended, and wait for the disk."""
+        told: dict[str, Json] = {
+            "actor": caller.user,
+            "peer": peer(caller, role),
+            "object": argument(key),
+            "inputs": [argument(one) for one in inputs],
+            "status": answer.status.value,
+            "message": answer.message,
+            "outputs": [argument(one) for one in answer.outputs],
+        }
+        acted = answer.status in (Status.OK, Status.TIMEOUT) or bool(answer.outputs)
+        written = self.deeds.call(caller, f"opcua.{type_name}.{method}", told, acted)
+        if written is not None:
+            await asyncio.wait([written], timeout=CALL_S)
+
+    async def acknowledge(self, caller: Caller, alarm_key: str, comment: str) -> Answer:
+        """See Backend: the standard method of an alarm is the gateway's own by another name."""
+        return await self.call(caller, GATEWAY, GATEWAY_TYPE, "Acknowledge", (alarm_key, comment))
+
+    # What was
+
+    async def history(
+        self, object_key: str, variable: str, start_us: int, end_us: int, limit: int, after: str, newest_first: bool
+    ) -> HistoryPage:
+        """See Backend."""
+        return await self._histories.values(object_key, variable, start_us, end_us, limit, after, newest_first)
+
+    async def event_history(self, start_us: int, end_us: int, limit: int, after: str, newest_first: bool) -> EventPage:
+        """See Backend."""
+        return await self._histories.events(start_us, end_us, limit, after, newest_first)
+
+    def tell(self, deed: Deed) -> None:
+        """See Backend."""
+        self.deeds.tell(deed)
