@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 
-from config.models import Address, RegisterType, Table
+from config.device_models import Address, RegisterType, Table
 from config.problems import Wrong, shorten, unknown
 
 LAST_NUMBER = 65535

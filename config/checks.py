@@ -7,50 +7,15 @@ that needs a file or a table that could not be read stays silent: one mistake gi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
-from config.models import (
-    Address,
-    Device,
-    Feeder,
-    Measurement,
-    Restoration,
-    Shedding,
-    Tier,
-    Transformer,
-    Trigger,
-)
-from config.points import Rows
-from config.problems import Problems, unknown
-from config.source import Document
+from config.device_models import Address, BreakerPoints, Device
+from config.draft import Draft
+from config.models import Feeder
+from config.node_checks import no_node_twice, nodes_have_namespaces, selections_are_whole
+from config.problems import unknown
 
 # Rated power is the sum of contracts, load is what is drawn at one time: diversity makes the first the larger one.
 RATED_TO_CAPACITY_LOW, RATED_TO_CAPACITY_HIGH = 0.3, 5.0
-
-
-@dataclass(slots=True)
-class Draft:
-    """What was read so far; None or an unreadable ``Rows`` where something was wrong already."""
-
-    document: Document
-    problems: Problems
-    trigger: Trigger | None = None
-    shedding: Shedding | None = None
-    restoration: Restoration | None = None
-    transformer: Transformer | None = None
-    tiers: list[Tier] = field(default_factory=list)
-    tier_lines: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Lines of a tier's name and of its rank."""
-    tiers_readable: bool = True
-    devices_file: str = ""
-    feeders_file: str = ""
-    measurements_file: str = ""
-    device_rows: Rows = field(default_factory=Rows)
-    feeder_rows: Rows = field(default_factory=Rows)
-    measurement_rows: Rows = field(default_factory=Rows)
-    devices: list[Device] = field(default_factory=list)
-    feeders: list[Feeder] = field(default_factory=list)
-    measurements: list[Measurement] = field(default_factory=list)
 
 
 def check(draft: Draft) -> None:
@@ -61,6 +26,9 @@ def check(draft: Draft) -> None:
     _devices(draft)
     _feeders_belong(draft)
     _no_address_twice(draft)
+    no_node_twice(draft)
+    nodes_have_namespaces(draft)
+    selections_are_whole(draft)
     _power_is_plausible(draft)
 
 
@@ -112,19 +80,20 @@ def _measurements_exist(draft: Draft) -> None:
 
 def _devices(draft: Draft) -> None:
     file, problems = draft.devices_file, draft.problems
-    places: dict[tuple[str, int, int], Device] = {}
+    places: dict[tuple[str, int, int | str], Device] = {}
     served = {feeder.device for feeder in draft.feeders} | {m.device for m in draft.measurements}
     all_known = draft.feeder_rows.readable and draft.measurement_rows.readable
     for device in draft.devices:
-        if device.unit == 0:
+        if device.opcua is None and device.unit == 0:
             what = f"device {device.name!r} has unit 0, which is broadcast: nothing answers, every device obeys"
             problems.add(file, device.line, what, "the unit of this device, 1 to 255")
-        place = (device.host.lower(), device.port, device.unit)
+        place = (device.host.lower(), device.port, device.unit if device.opcua is None else device.opcua.path)
         if place in places:
             other = places[place]
-            where = f"{device.host}:{device.port}:{device.unit}"
+            where = f"{device.host}:{device.port}" + (f":{device.unit}" if device.opcua is None else device.opcua.path)
             what = f"device {device.name!r} is at {where}, as is {other.name!r} in line {other.line}"
-            problems.add(file, device.line, what, "another host, port or unit, or put the points on one device")
+            kind = "unit" if device.opcua is None else "path"
+            problems.add(file, device.line, what, f"another host, port or {kind}, or put the points on one device")
         places.setdefault(place, device)
         if device.backoff_min_s > device.backoff_max_s:
             what = f"device {device.name!r}: backoff_min_s {device.backoff_min_s:g} is above backoff_max_s"
@@ -175,6 +144,8 @@ def _no_address_twice(draft: Draft) -> None:
     used: dict[tuple[str, str, str, int], list[tuple[int | None, Feeder, str]]] = {}
     for feeder in draft.feeders:
         points = feeder.points
+        if not isinstance(points, BreakerPoints):
+            continue
         for role, column, address in (
             ("position", "pos_closed", points.pos_closed),
             ("position", "pos_open", points.pos_open),

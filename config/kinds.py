@@ -107,6 +107,21 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Uri:
+    """A URI: a scheme and something behind it, without spaces."""
+
+    def of_value(self, value: object) -> str:
+        if not isinstance(value, str):
+            raise Wrong(f"{shorten(value)} is no URI", '"urn:your-utility:gridlatch:riverside"')
+        return self.of_text(value)
+
+    def of_text(self, text: str) -> str:
+        if len(text) > 255 or re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+", text) is None:
+            raise Wrong(f"{shorten(text)} is no URI", '"urn:your-utility:gridlatch:riverside"')
+        return text
+
+
+@dataclass(frozen=True, slots=True)
 class Name:
     """A name that is typed on command lines and stands in journal keys: letters, digits and ``_ . -``."""
 

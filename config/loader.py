@@ -13,9 +13,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from config import tables
-from config.checks import Draft, check
+from config.checks import check
+from config.draft import Draft
 from config.kinds import Kind
-from config.models import Gateway, Operators, Restoration, Shedding, SimulatedClock, Site, Tier, Transformer, Trigger
+from config.models import (
+    Gateway,
+    OpcUaClient,
+    Operators,
+    Restoration,
+    Shedding,
+    SimulatedClock,
+    Site,
+    Tier,
+    Transformer,
+    Trigger,
+)
 from config.points import read_devices, read_feeders, read_measurements
 from config.problems import ConfigErrors, Problems
 from config.source import Document, Files, read_toml
@@ -47,6 +59,23 @@ def load_site(path: Path) -> Site:
 
     path: the folder that holds ``site.toml``, or that file itself. Raises ``ConfigErrors`` with all that is wrong.
     """
+    return _open(path).load()
+
+
+def load_operators(path: Path) -> Operators | None:
+    """The table [operators] of a site alone, as ``load_site`` reads it; None if there is none.
+
+    Certificates and users are looked after also while the rest of a site is being changed. Raises ``ConfigErrors``.
+    """
+    loader = _open(path)
+    site = read_table(loader.document, ("site",), tables.SITE, loader.problems)
+    operators = loader.operators(str(site.get("name", "")))
+    if loader.problems.found:
+        raise ConfigErrors(loader.problems.found)
+    return operators
+
+
+def _open(path: Path) -> _Loader:
     path = Path(path)
     file = path / SITE_FILE if os.path.isdir(path) else path
     problems = Problems()
@@ -55,7 +84,7 @@ def load_site(path: Path) -> Site:
     document = read_toml(str(file), text, problems) if text is not None else None
     if document is None:
         raise ConfigErrors(problems.found)
-    return _Loader(document, file.absolute(), problems, files).load()
+    return _Loader(document, file.absolute(), problems, files)
 
 
 class _Loader:
@@ -71,13 +100,14 @@ class _Loader:
         tables.read_top_level(document, self.problems)
         site = read_table(document, ("site",), tables.SITE, self.problems, required=("name",))
         gateway = self._gateway()
-        operators = self._operators(str(site.get("name", "")))
+        operators = self.operators(str(site.get("name", "")))
         draft.transformer = self._transformer()
         draft.trigger = build(Trigger, self._table("trigger", tables.TRIGGER))
         draft.shedding = build(Shedding, self._table("shedding", tables.SHEDDING, "mode"), ("mode",))
         draft.restoration = build(Restoration, self._table("restoration", tables.RESTORATION))
         self._tiers()
         self._points()
+        opcua_client = self._opcua_client(str(site.get("name", "")), operators)
         check(draft)
         if self.problems.found or not (gateway and draft.transformer and draft.trigger and draft.shedding):
             raise ConfigErrors(self.problems.found)
@@ -97,6 +127,7 @@ class _Loader:
             feeders=tuple(draft.feeders),
             warnings=tuple(self.problems.warnings),
             operators=operators,
+            opcua_client=opcua_client,
         )
 
     def _table(self, name: str, kinds: Mapping[str, Kind], *required: str) -> dict[str, object]:
@@ -130,22 +161,32 @@ class _Loader:
             | {"http_hosts": hosts, "simulated_clock": clock},
         )
 
-    def _operators(self, site: str) -> Operators | None:
+    def operators(self, site: str) -> Operators | None:
+        """The table [operators]. site: the site's name, which the application's URI is made of unless it is given."""
         if "operators" not in self.document.data:
             return None
         given = self._table("operators", tables.OPERATORS, "host")
-        values = {
-            **OPERATORS_DEFAULTS,
-            "application_uri": f"urn:gridlatch:{re.sub(r'[^A-Za-z0-9_.-]+', '-', site)}",
-            **given,
-        }
-        uri = str(values["application_uri"])
-        if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+", uri) is None:
-            what = f"application_uri: {uri[:60]!r} is no URI"
-            line = self.document.line("operators", "application_uri")
-            self.problems.add(self.document.file, line, what, '"urn:your-utility:gridlatch:riverside"')
+        values = {**OPERATORS_DEFAULTS, "application_uri": _application_uri(site), **given}
         paths = {key: self._absolute(str(values[key])) for key in ("pki_dir", "users_file")}
         return build(Operators, {**values, **paths}, ("host",)) if "host" in given else None
+
+    def _opcua_client(self, site: str, operators: Operators | None) -> OpcUaClient | None:
+        """Who the gateway is towards devices; None for a site without such devices."""
+        table = "opcua_client"
+        given = self._table(table, tables.OPCUA_CLIENT)
+        if all(device.opcua is None for device in self.draft.devices):
+            if table in self.document.data and self.draft.device_rows.readable:
+                sentence = f"[{table}] is of no use: no device speaks OPC UA"
+                self.problems.warn(self.document.file, self.document.line(table), sentence)
+            return None
+        pki_dir = self._absolute(str(given.get("pki_dir", OPERATORS_DEFAULTS["pki_dir"])))
+        shared = operators.application_uri if operators is not None else _application_uri(site)
+        uri = str(given.get("application_uri", shared))
+        if operators is not None and operators.pki_dir == pki_dir and uri != shared:
+            what = f"[{table}] application_uri is not that of [operators], and one certificate in {pki_dir} stands for both"
+            line = self.document.line(table, "application_uri")
+            self.problems.add(self.document.file, line, what, f'application_uri = "{shared}", or a pki_dir of its own')
+        return OpcUaClient(pki_dir, uri)
 
     def _simulated_clock(self) -> SimulatedClock | None:
         inside = self.document.data.get("gateway")
@@ -217,13 +258,18 @@ class _Loader:
         defaults = read_table(self.document, ("device_defaults",), tables.DEVICE_SETTINGS, problems)
         draft.devices_file, text = self._read(str(names["devices"]), "devices")
         if text is not None:
-            draft.device_rows, draft.devices = read_devices(draft.devices_file, text, defaults, problems)
+            draft.device_rows, draft.devices = read_devices(
+                draft.devices_file, text, defaults, problems, self.files, self.file.parent
+            )
+        speaks = {device.name: device.protocol for device in draft.devices}
         draft.feeders_file, text = self._read(str(names["feeders"]), "feeders")
         if text is not None:
-            draft.feeder_rows, draft.feeders = read_feeders(draft.feeders_file, text, problems)
+            draft.feeder_rows, draft.feeders = read_feeders(draft.feeders_file, text, speaks, problems)
         draft.measurements_file, text = self._read(str(names["measurements"]), "measurements")
         if text is not None:
-            draft.measurement_rows, draft.measurements = read_measurements(draft.measurements_file, text, problems)
+            draft.measurement_rows, draft.measurements = read_measurements(
+                draft.measurements_file, text, speaks, problems
+            )
 
     def _read(self, name: str, key: str) -> tuple[str, str | None]:
         path = Path(self.document.file).parent / name
@@ -231,3 +277,8 @@ class _Loader:
 
     def _absolute(self, name: str) -> Path:
         return Path(os.path.normpath(self.file.parent / name))
+
+
+def _application_uri(site: str) -> str:
+    """What the gateway of a site is called where nothing else is said."""
+    return f"urn:gridlatch:{re.sub(r'[^A-Za-z0-9_.-]+', '-', site)}"

@@ -11,54 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-
-class Table(enum.StrEnum):
-    """Modbus data tables."""
-
-    COIL = "coil"
-    DISCRETE = "di"
-    INPUT = "ir"
-    HOLDING = "hr"
-
-
-class RegisterType(enum.StrEnum):
-    """How registers are read as a number."""
-
-    U16 = "u16"
-    S16 = "s16"
-    U32 = "u32"
-    S32 = "s32"
-    F32 = "f32"
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """One point of a device: ``di:17``, ``hr:120.3`` (bit 3), ``ir:40:u32*0.1`` (type and scale)."""
-
-    table: Table
-    number: int
-    bit: int | None = None
-    type: RegisterType = RegisterType.U16
-    scale: float = 1.0
-    offset: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class BreakerPoints:
-    """The points of one breaker. local, op_count and power_kw are None where the device has no such point."""
-
-    pos_closed: Address
-    pos_open: Address
-    open_cmd: Address
-    close_cmd: Address
-    local: Address | None = None
-    op_count: Address | None = None
-    power_kw: Address | None = None
+from config.device_models import Address, BreakerPoints, Device, NodeBreakerPoints, NodePoint
 
 
 @dataclass(frozen=True, slots=True)
 class Feeder:
-    """One feeder circuit and its breaker.
+    """One feeder circuit and its breaker; its points are of the kind that its device speaks.
 
     tier: name of its tier, None for one that no tier sheds. critical: never shed (hospital, pump, gas). ufls_stage:
     armed in an under-frequency relay. rated_kw: used where power is not measured. load_class is a word for reports.
@@ -67,7 +25,7 @@ class Feeder:
 
     name: str
     device: str
-    points: BreakerPoints
+    points: BreakerPoints | NodeBreakerPoints
     tier: str | None
     critical: bool
     sheddable: bool
@@ -81,32 +39,12 @@ class Feeder:
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
-    """One Modbus device (RTU). All times are real seconds."""
-
-    name: str
-    host: str
-    port: int
-    unit: int
-    timeout_s: float = 1.0
-    poll_fast_s: float = 1.0
-    poll_slow_s: float = 10.0
-    backoff_min_s: float = 0.2
-    backoff_max_s: float = 10.0
-    max_block_registers: int = 125
-    max_block_bits: int = 2000
-    max_gap: int = 16
-    stale_after_s: float = 5.0
-    line: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Measurement:
     """One measured value that is not a breaker's, such as the load of the transformer."""
 
     name: str
     device: str
-    address: Address
+    address: Address | NodePoint
     unit: str
     stale_after_s: float
 
@@ -252,8 +190,19 @@ class Operators:
 
 
 @dataclass(frozen=True, slots=True)
+class OpcUaClient:
+    """Who the gateway is towards OPC UA devices: its certificate in pki_dir (absolute), made at the first start."""
+
+    pki_dir: Path
+    application_uri: str
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
-    """All of a site. sha256 is the hash over every file that was read; warnings are sentences for people."""
+    """All of a site. sha256 is the hash over every file that was read; warnings are sentences for people.
+
+    opcua_client is there if a device speaks OPC UA.
+    """
 
     name: str
     path: Path
@@ -269,3 +218,4 @@ class Site:
     feeders: tuple[Feeder, ...]
     warnings: tuple[str, ...]
     operators: Operators | None = None
+    opcua_client: OpcUaClient | None = None

@@ -1,13 +1,16 @@
 """The CSV files: devices, feeders with the points of their breakers, measurements.
 
     devices.csv       name,host,port,unit      and, as wanted, any of timeout_s,poll_fast_s,poll_slow_s,backoff_min_s,
-                      backoff_max_s,max_block_registers,max_block_bits,max_gap,stale_after_s (empty: default)
+                      backoff_max_s,max_block_registers,max_block_bits,max_gap,stale_after_s (empty: default); of OPC UA
+                      devices, whose unit is empty, protocol and the columns of ``opcua_rows.py``
     feeders.csv       name,device,tier,critical,rated_kw,pos_closed,pos_open,open_cmd,close_cmd      and, as wanted,
                       sheddable (yes),ufls_stage,group,customers (0),load_class,travel_s (5),local,op_count,power_kw
+                      and on OPC UA devices select_open,select_close,cancel
     measurements.csv  name,device,address,unit,stale_after_s
 
 The first line that is neither blank nor a comment names the columns, in any order. Blank lines, and lines that start
-with ``#``, are skipped. Flags are yes or no (true, false, 1, 0). For the syntax of addresses see ``address.py``.
+with ``#``, are skipped. Flags are yes or no (true, false, 1, 0). For the syntax of points see ``address.py``
+(Modbus) and ``nodes.py`` (OPC UA).
 
 What must stay true: every row is either taken whole or noted as a problem; none is skipped silently.
 """
@@ -17,49 +20,20 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
-from config.address import is_bit, parse_address
-from config.kinds import Flag, Kind, Name, Number, Text
-from config.models import Address, BreakerPoints, Device, Feeder, Measurement, RegisterType, Table
+from config.cells import Point, guess
+from config.device_models import BreakerPoints, Device, FieldProtocol, NodeBreakerPoints, NodePoint
+from config.kinds import Choice, Flag, Kind, Name, Number, Text
+from config.models import Feeder, Measurement
+from config.opcua_rows import MODBUS_ONLY, OPCUA_COLUMNS, access_of
 from config.problems import Problems, Wrong, unknown
+from config.source import Files
 from config.tables import DEVICE_SETTINGS
 
 REQUIRED, OPTIONAL = True, False
 M = TypeVar("M")
-
-
-@dataclass(slots=True)
-class Point:
-    """The kind of a cell that holds an address; role says what it is good for. Addresses seen before are remembered."""
-
-    role: str
-    seen: dict[str, Address] = field(default_factory=dict)
-
-    def of_value(self, value: object) -> Address:
-        if not isinstance(value, str):
-            raise Wrong(f"{value!r} is no address", "an address in quotes")
-        return self.of_text(value)
-
-    def of_text(self, text: str) -> Address:
-        address = self.seen.get(text)
-        if address is None:
-            address = parse_address(text)
-            self._fits(text, address)
-            self.seen[text] = address
-        return address
-
-    def _fits(self, text: str, address: Address) -> None:
-        here = f"{address.table}:{address.number}"
-        if self.role == "bit" and not is_bit(address):
-            raise Wrong(f"{text!r} is a whole register, not a bit", f"di:17, coil:3 or a bit of the register: {here}.0")
-        if self.role == "number" and is_bit(address):
-            raise Wrong(f"{text!r} is one bit, not a number", "a register such as ir:40 or ir:40:u32*0.1")
-        if self.role == "command":
-            if address.table not in (Table.COIL, Table.HOLDING):
-                raise Wrong(f"{text!r} can't be written", f"coil:{address.number} or hr:{address.number}")
-            if address.type is not RegisterType.U16 or address.scale != 1.0 or address.offset != 0.0:
-                raise Wrong(f"{text!r}: a command has neither type nor scale", here)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +62,15 @@ def device_columns() -> dict[str, Column]:
         "name": Column(Text()),
         "host": Column(Text(limit=253)),
         "port": Column(Number(1, 65535, whole=True)),
-        "unit": Column(Number(0, 255, whole=True)),
+        "unit": Column(Number(0, 255, whole=True), default=""),
+        "protocol": Column(Choice(FieldProtocol), OPTIONAL, FieldProtocol.MODBUS),
     }
-    return columns | {name: Column(kind, OPTIONAL) for name, kind in DEVICE_SETTINGS.items()}
+    return columns | {name: Column(kind, OPTIONAL) for name, kind in {**DEVICE_SETTINGS, **OPCUA_COLUMNS}.items()}
 
 
 def feeder_columns() -> dict[str, Column]:
     """Columns of feeders.csv."""
-    bit, number, command = Point("bit"), Point("number"), Point("command")
+    bit, number, command, select = Point("bit"), Point("number"), Point("command"), Point("select")
     return {
         "name": Column(Name()),
         "device": Column(Text()),
@@ -115,6 +90,9 @@ def feeder_columns() -> dict[str, Column]:
         "local": Column(bit, OPTIONAL),
         "op_count": Column(number, OPTIONAL),
         "power_kw": Column(number, OPTIONAL),
+        "select_open": Column(select, OPTIONAL),
+        "select_close": Column(select, OPTIONAL),
+        "cancel": Column(select, OPTIONAL),
     }
 
 
@@ -129,32 +107,83 @@ def measurement_columns() -> dict[str, Column]:
     }
 
 
-def read_devices(file: str, text: str, defaults: Mapping[str, object], problems: Problems) -> tuple[Rows, list[Device]]:
-    """The rows of devices.csv."""
+def read_devices(
+    file: str, text: str, defaults: Mapping[str, object], problems: Problems, files: Files, folder: Path
+) -> tuple[Rows, list[Device]]:
+    """The rows of devices.csv. files, folder: where the files are read that a row names."""
     rows = Rows()
     devices = []
-    for line, cells in _rows(file, text, device_columns(), rows, problems):
+    for line, cells in _rows(file, text, device_columns(), {}, rows, problems):
         given = {key: value for key, value in cells.items() if value is not None}
-        devices.append(made(Device, {**defaults, **given, "line": line}))
+        device = _device(file, line, given, defaults, problems, files, folder)
+        if device is not None:
+            devices.append(device)
     return rows, devices
 
 
-def read_feeders(file: str, text: str, problems: Problems) -> tuple[Rows, list[Feeder]]:
-    """The rows of feeders.csv."""
+def _device(
+    file: str,
+    line: int,
+    given: dict[str, object],
+    defaults: Mapping[str, object],
+    problems: Problems,
+    files: Files,
+    folder: Path,
+) -> Device | None:
+    """The device of one row's cells, or None after noting what doesn't fit its protocol."""
+    before = len(problems.found)
+
+    def note(what: str, write_instead: str) -> None:
+        problems.add(file, line, f"device {given['name']!r}: {what}", write_instead)
+
+    speaks, unit = given.pop("protocol"), given["unit"]
+    opcua = {name: given.pop(name) for name in OPCUA_COLUMNS if name in given}
+    if speaks == FieldProtocol.MODBUS:
+        if unit == "":
+            note("unit is empty", "the unit of this device, 1 to 255; or protocol opcua")
+        for name in opcua:
+            note(f"{name} is nothing of a Modbus device", "an empty cell, or protocol opcua")
+        access = None
+    else:
+        if unit != "":
+            note("an OPC UA device has no unit", "an empty cell")
+        for name in MODBUS_ONLY:
+            if name in given:
+                note(f"{name} is nothing of an OPC UA device", "an empty cell")
+        given["unit"] = 0
+        access = access_of(opcua, files, folder, note)
+    if len(problems.found) > before:
+        return None
+    return made(Device, {**defaults, **given, "line": line, "opcua": access})
+
+
+def read_feeders(
+    file: str, text: str, speaks: Mapping[str, FieldProtocol], problems: Problems
+) -> tuple[Rows, list[Feeder]]:
+    """The rows of feeders.csv. speaks: the protocol of each device that is known."""
     rows = Rows()
     feeders = []
-    point_names = ("pos_closed", "pos_open", "open_cmd", "close_cmd", "local", "op_count", "power_kw")
-    for line, cells in _rows(file, text, feeder_columns(), rows, problems):
-        points = made(BreakerPoints, {name: cells.pop(name) for name in point_names})
+    columns = feeder_columns()
+    point_names = [name for name, column in columns.items() if isinstance(column.kind, Point)]
+    for line, cells in _rows(file, text, columns, speaks, rows, problems):
+        given = {name: cells.pop(name) for name in point_names}
+        nodes = isinstance(given["pos_closed"], NodePoint)
+        points: object
+        if nodes:
+            points = made(NodeBreakerPoints, given)
+        else:
+            points = made(BreakerPoints, {name: given[name] for name in BreakerPoints.__slots__})
         values = {**cells, "tier": cells["tier"] or None, "points": points, "line": line}
         feeders.append(made(Feeder, values))
     return rows, feeders
 
 
-def read_measurements(file: str, text: str, problems: Problems) -> tuple[Rows, list[Measurement]]:
-    """The rows of measurements.csv."""
+def read_measurements(
+    file: str, text: str, speaks: Mapping[str, FieldProtocol], problems: Problems
+) -> tuple[Rows, list[Measurement]]:
+    """The rows of measurements.csv. speaks: the protocol of each device that is known."""
     rows = Rows()
-    found = [made(Measurement, cells) for _, cells in _rows(file, text, measurement_columns(), rows, problems)]
+    found = [made(Measurement, cells) for _, cells in _rows(file, text, measurement_columns(), speaks, rows, problems)]
     return rows, found
 
 
@@ -164,7 +193,12 @@ def made(model: Callable[..., M], checked: Mapping[str, object]) -> M:
 
 
 def _rows(
-    file: str, text: str, columns: Mapping[str, Column], rows: Rows, problems: Problems
+    file: str,
+    text: str,
+    columns: Mapping[str, Column],
+    speaks: Mapping[str, FieldProtocol],
+    rows: Rows,
+    problems: Problems,
 ) -> Iterator[tuple[int, dict[str, object]]]:
     """Line and checked cells of each good row; a bad row is noted. Fills in rows as it goes."""
     # A comment becomes a blank line, so that lines keep their numbers.
@@ -179,7 +213,7 @@ def _rows(
                 if not _header_is_good(file, reader.line_num, header, columns, problems):
                     return
                 continue
-            cells = _cells(file, reader.line_num, header, raw, columns, rows, problems)
+            cells = _cells(file, reader.line_num, header, raw, columns, speaks, rows, problems)
             if cells is not None:
                 yield reader.line_num, cells
     except csv.Error as error:
@@ -214,6 +248,7 @@ def _cells(
     header: list[str],
     raw: list[str],
     columns: Mapping[str, Column],
+    speaks: Mapping[str, FieldProtocol],
     rows: Rows,
     problems: Problems,
 ) -> dict[str, object] | None:
@@ -232,6 +267,8 @@ def _cells(
     rows.names.setdefault(name, line)
     if not good:
         return None
+    # Points of a device that isn't known are all read as the first of them looks.
+    protocol = speaks.get(texts.get("device", "")) or guess(texts.get("pos_closed") or texts.get("address") or "")
     cells: dict[str, object] = {}
     for key, column in columns.items():
         text = texts.get(key, "")
@@ -242,7 +279,8 @@ def _cells(
             cells[key] = column.default
             continue
         try:
-            cells[key] = column.kind.of_text(text)
+            kind = column.kind
+            cells[key] = kind.read(text, protocol) if isinstance(kind, Point) else kind.of_text(text)
         except Wrong as wrong:
             problems.add(file, line, f"{key} of {name[:64]!r}: {wrong.what}", wrong.write_instead)
             good = False

@@ -24,6 +24,7 @@ def restart_needed(old: Site, new: Site) -> list[str]:
             ("site.name", old.name != new.name),
             ("the site's folder", Path(old.path) != Path(new.path)),
             ("operators", old.operators != new.operators),
+            ("opcua_client", old.opcua_client != new.opcua_client),
             ("shedding.mode", old.shedding.mode != new.shedding.mode),
         )
         if differs

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from config.problems import Problems
+from config.problems import Problems, Wrong
 
 LARGEST_FILE_BYTES = 32 * 1024 * 1024
 KeyPath = tuple[str | int, ...]
@@ -47,10 +47,28 @@ class Files:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             self.problems.add(said_in, line, f"{path} can't be read: {reason}", "the path of a file that may be read")
             return None
+        self._add(path, raw)
+        return self._text(path, raw)
+
+    def read_bytes(self, path: Path, limit: int) -> bytes:
+        """The bytes of a file that is no text, which count into the hash. Raises ``Wrong``."""
+        try:
+            if not path.is_file():
+                raise Wrong(f"there is no file {path}", "the path of a file that exists, or put it there")
+            with path.open("rb") as file:
+                raw = file.read(limit + 1)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise Wrong(f"{path} can't be read: {reason}", "the path of a file that may be read") from None
+        if len(raw) > limit:
+            raise Wrong(f"{path} is larger than {limit // 1024} KiB", "a smaller file")
+        self._add(path, raw)
+        return raw
+
+    def _add(self, path: Path, raw: bytes) -> None:
         # Names and lengths go into the hash, so that no two sets of files give the same stream of bytes.
         self._hash.update(f"{path.name}\0{len(raw)}\0".encode(errors="surrogateescape"))
         self._hash.update(raw)
-        return self._text(path, raw)
 
     def _text(self, path: Path, raw: bytes) -> str | None:
         def wrong(line: int, what: str, write_instead: str) -> None:

@@ -8,6 +8,8 @@
     [operators] host, port = 4840, application_uri (urn:gridlatch:NAME), pki_dir = "pki", users_file = "users.toml",
         anonymous_read = false, max_sessions = 50, idle_timeout_s = 600, lock_out_after = 5, lock_out_s = 300
                                                                   left out: no OPC UA server
+    [opcua_client] pki_dir = "pki", application_uri (that of [operators], or urn:gridlatch:NAME)
+                                                                  who the gateway is towards devices that speak OPC UA
     [transformer] name, capacity_kw, load, ambient (optional), bad_measurement = "stop" or "hold"
     [trigger] [shedding] [restoration]                            as in the models; shedding.mode is required
     [[tier]] name, rank, description = ""
@@ -24,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from config.kinds import Choice, FileMode, Flag, Kind, Moment, Number, Text, Words
+from config.kinds import Choice, FileMode, Flag, Kind, Moment, Number, Text, Uri, Words
 from config.models import AfterRestart, BadMeasurement, Mode
 from config.problems import Problems, Wrong, unknown
 from config.source import Document, KeyPath
@@ -54,7 +56,7 @@ SIMULATED_CLOCK: Mapping[str, Kind] = {
 OPERATORS: Mapping[str, Kind] = {
     "host": Text(limit=253),
     "port": Number(1, 65535, whole=True),
-    "application_uri": Text(limit=255),
+    "application_uri": Uri(),
     "pki_dir": Text(limit=4096),
     "users_file": Text(limit=4096),
     "anonymous_read": Flag(),
@@ -63,6 +65,7 @@ OPERATORS: Mapping[str, Kind] = {
     "lock_out_after": Number(1, 100, "failed log-ins", whole=True),
     "lock_out_s": Number(1, WEEK_S, "seconds"),
 }
+OPCUA_CLIENT: Mapping[str, Kind] = {"pki_dir": Text(limit=4096), "application_uri": Uri()}
 TRANSFORMER: Mapping[str, Kind] = {
     "name": Text(),
     "capacity_kw": KILOWATTS,
@@ -119,7 +122,7 @@ DEVICE_SETTINGS: Mapping[str, Kind] = {
     "stale_after_s": Number(0, 86400, "seconds", above=True),
 }
 TOP_LEVEL = (
-    "site", "gateway", "operators", "transformer", "trigger", "shedding", "restoration", "tier", "files",
+    "site", "gateway", "operators", "opcua_client", "transformer", "trigger", "shedding", "restoration", "tier", "files",
     "device_defaults",
 )  # fmt: skip
 

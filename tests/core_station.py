@@ -10,12 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from config.device_models import Address, BreakerPoints, Device, Table
 from config.models import (
-    Address,
     AfterRestart,
     BadMeasurement,
-    BreakerPoints,
-    Device,
     Feeder,
     Gateway,
     Measurement,
@@ -23,7 +21,6 @@ from config.models import (
     Restoration,
     Shedding,
     Site,
-    Table,
     Tier,
     Transformer,
     Trigger,

@@ -8,7 +8,8 @@ reads it once (``load_mode``) before it releases the gate. Until then it is MONI
 
 from __future__ import annotations
 
-from config.models import Device, Feeder, Mode, Site
+from config.device_models import Device
+from config.models import Feeder, Mode, Site
 from gateway.clock import Clock
 from gateway.shedding.breaker_model import Rules
 from gateway.shedding.gate import Gate

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import format_address, parse_address
-from config.models import Address, RegisterType, Table
+from config.device_models import Address, RegisterType, Table
 from config.problems import Wrong
 
 
