@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from gateway.control import Handler
 from gateway.durable.codec import Json
-from gateway.operations import breakers, entities, instances, shedding, station, stories
+from gateway.operations import breakers, entities, instances, station, stories
 from gateway.operations.arguments import Arguments
 from gateway.operations.desk import Desk, Health, Operation, committed_station, handler
 from gateway.operations.status import status, timers
@@ -56,7 +56,6 @@ OPERATIONS: Mapping[str, Operation] = {
     "breakers.block": breakers.note("block"),
     "breakers.unblock": breakers.note("unblock"),
     "why": stories.why,
-    "shed": shedding.start,
     "override": station.override,
     "mode": station.set_mode,
     "release": station.release,

@@ -24,7 +24,6 @@ from gateway.operator.backend import OperatorBackend
 from gateway.operator.event_types import BY_NAME
 from gateway.operator.procedures import Phases, Telling, of_station
 from gateway.shedding.substation import PROTOCOL, Substation
-from protocols.base import LinkState, LinkStatus
 from protocols.opcua.surface import Alarm
 
 LOOK_S = 1.0
@@ -36,7 +35,8 @@ WAITING_AT_MOST = 5_000
 """Changes that wait to be told; of more the oldest are dropped, and counted."""
 JOURNAL_LATE_S = 2.0
 EXPIRES_SOON = timedelta(days=30)
-_LOST = (LinkState.SILENT, LinkState.DOWN)
+_LOST = ("silent", "down")
+"""States of a link without a device; one that connects is what it was before."""
 
 
 class Happenings:
@@ -177,22 +177,23 @@ class Happenings:
     def _look_at_links(self) -> dict[str, Trouble]:
         troubles: dict[str, Trouble] = {}
         for link in self._desk.field.driver.links():
-            lost = link.state in _LOST or (link.state is not LinkState.UP and link.device in self._lost)
+            silent = link.state.value in _LOST
+            lost = silent or (link.state.value != "up" and link.device in self._lost)
             if lost != (link.device in self._lost):
-                self._link_changed(link, lost)
+                self._link_changed(link.device, link.detail, lost)
             if lost:
-                words = f"device {link.device} does not answer: {link.detail}" if link.state in _LOST else ""
+                words = f"device {link.device} does not answer: {link.detail}" if silent else ""
                 troubles[f"device_lost/{link.device}"] = self._of_device(link.device, words)
         return troubles
 
-    def _link_changed(self, link: LinkStatus, lost: bool) -> None:
-        fields = {"Device": link.device, "Reason": link.detail}
+    def _link_changed(self, device: str, detail: str, lost: bool) -> None:
+        fields = {"Device": device, "Reason": detail}
         if lost:
-            self._lost.add(link.device)
-            self._put(Telling("DeviceLost", f"device {link.device} does not answer: {link.detail}", fields))
+            self._lost.add(device)
+            self._put(Telling("DeviceLost", f"device {device} does not answer: {detail}", fields))
         else:
-            self._lost.discard(link.device)
-            self._put(Telling("DeviceBack", f"device {link.device} answers again", fields))
+            self._lost.discard(device)
+            self._put(Telling("DeviceBack", f"device {device} answers again", fields))
 
     def _of_device(self, device: str, words: str) -> Trouble:
         """Its words are those of the beginning: each attempt to connect ends in other ones, and none is news."""

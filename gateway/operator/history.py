@@ -18,19 +18,17 @@ from gateway.durable import history as h
 from gateway.operations.desk import Desk, Record
 from gateway.operator import names
 from gateway.operator.announcer import EVENT, EVENTS, EventRecord
-from gateway.operator.breaker_values import dbpos
+from gateway.operator.breaker_values import dbpos, grade_of
 from gateway.shedding.breaker_model import CommandResult, Observation, ReadbackResult
 from gateway.shedding.entities import breaker_id
 from gateway.trend import TrendSample, TrendStore
-from protocols.base import Outcome, Position, Quality
 from protocols.opcua.surface import Event, EventPage, Grade, HistoryPage, Sample
 
 PAGE_AT_MOST = 10_000
 RECORDS_AT_MOST = 50_000
 READ_AT_ONCE = 2_000
 
-_GRADES = {Quality.GOOD: Grade.GOOD, Quality.UNCERTAIN: Grade.UNCERTAIN, Quality.BAD: Grade.BAD}
-_READ_BACK = (Outcome.DONE, Outcome.FAILED)
+_READ_BACK = ("done", "failed")
 """Outcomes of a command after which its breaker was read; after any other the position is an older one."""
 _observation = msgspec.json.Decoder(Observation).decode
 _command_result = msgspec.json.Decoder(CommandResult).decode
@@ -147,28 +145,29 @@ def positions(records: Iterable[Record]) -> Iterator[tuple[Spot, Sample]]:
             read = _read(operation)
             if read is None:
                 continue
-            value = dbpos(read[0].value)
-            grade = Grade.BAD if value is None else _GRADES[read[1]]
+            value = dbpos(read[0])
+            grade = Grade.BAD if value is None else grade_of(read[1])
             if (value, grade) != last:
                 last = value, grade
                 yield (seq, number), Sample(value, grade, time_us)
 
 
-def _read(operation: h.OperationRecord) -> tuple[Position, Quality] | None:
-    """What was read of the breaker in one operation; as its entity takes it."""
+def _read(operation: h.OperationRecord) -> tuple[str, str] | None:
+    """Position and quality that were read of the breaker in one operation; as its entity takes it."""
     if operation.failure is not None:
         return None
     match operation.name:
         case "observe":
             seen = _observation(operation.input)
-            return seen.position, seen.quality
+            return seen.position.value, seen.quality.value
         case "command_result":
             ended = _command_result(operation.input).result
-            was_read = ended is not None and ended.outcome in _READ_BACK and ended.position is not Position.UNKNOWN
-            return (ended.position, Quality.GOOD) if ended is not None and was_read else None
+            if ended is None or ended.outcome.value not in _READ_BACK or ended.position.value == "unknown":
+                return None
+            return ended.position.value, "good"
         case "readback_result":
             read = _readback_result(operation.input).result
-            return None if read is None else (read.position, read.quality)
+            return None if read is None else (read.position.value, read.quality.value)
         case _:
             return None
 
