@@ -1,4 +1,4 @@
-"""One certificate: read it, say what is wrong with it, make one. No folders, no trust: that is ``pki.py``.
+"""One certificate: read it, and say what is wrong with it. No folders, no trust: that is ``pki.py``.
 
 The rules are those of OPC UA Part 6, 6.2.2 (what an application instance certificate holds) and Part 4, 6.1.3 (what is
 checked). Whatever the bytes are, reading them ends in a certificate or in ``CertificateRefused``; nothing else is
@@ -10,25 +10,22 @@ from __future__ import annotations
 import base64
 import enum
 import hashlib
-import ipaddress
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 MOST_BYTES = 16 * 1024
 """A certificate in DER; those with a key of 4096 bits have some 2 KB."""
 LEAST_KEY_BITS, MOST_KEY_BITS = 2048, 4096
 """What the three policies in use ask for; a longer key would only cost time, at our end."""
-OWN_YEARS = 5
 _HASHES = ("sha256", "sha384", "sha512")
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----([A-Za-z0-9+/=\s]*)-----END \1-----")
 # A critical extension that we can't honour makes a certificate unusable (RFC 5280, 4.2).
@@ -275,65 +272,6 @@ def check_time(certificate: x509.Certificate, now: datetime, whose: str = "it") 
         raise CertificateRefused(Reason.EXPIRED, f"{whose} expired at {minute(ends)}")
 
 
-def make_key() -> rsa.RSAPrivateKey:
-    """A new key of 2048 bits."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=LEAST_KEY_BITS)
-
-
-def key_to_pem(key: rsa.RSAPrivateKey) -> bytes:
-    """The key as an unencrypted PKCS 8 file: the daemon must start with nobody there to type a password."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def make_own(
-    key: rsa.RSAPrivateKey, application_uri: str, host_names: Sequence[str], now: datetime, years: int = OWN_YEARS
-) -> bytes:
-    """A self-signed application certificate in DER, good for a server and a client, from an hour ago on (other clocks).
-
-    Raises ValueError for a URI or host names that don't fit into a certificate.
-    """
-    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(application_uri)]
-    names += [_general_name(host) for host in dict.fromkeys(host_names)]
-    named = next((one.value for one in names if isinstance(one, x509.DNSName)), "")
-    subject = x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, f"gridlatch {named}".strip()[:64]),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "gridlatch"),
-        ]
-    )
-    public = key.public_key()
-    begins = now.replace(microsecond=0) - timedelta(hours=1)
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=True,
-        key_encipherment=True,
-        data_encipherment=True,
-        key_agreement=False,
-        key_cert_sign=True,  # Part 6 asks it of self-signed ones
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(begins)
-        .not_valid_after(begins + timedelta(days=round(365.25 * years)))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
-        )
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
-    )
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
-
-
 def der_of(data: bytes, label: str) -> bytes:
     """What a file holds in DER: as it is, or out of its PEM armour. label: CERTIFICATE or X509 CRL.
 
@@ -349,13 +287,6 @@ def der_of(data: bytes, label: str) -> bytes:
         return base64.b64decode(b"".join(found[0].split()), validate=True)
     except ValueError:
         raise CertificateRefused(Reason.MALFORMED, "the PEM file is damaged: this is no base64") from None
-
-
-def _general_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
 
 
 def _alternative_names(certificate: x509.Certificate) -> tuple[list[str], tuple[str, ...]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PRIVATE_FILE = 0o600
@@ -72,3 +72,26 @@ def _hand_over(path: Path, like: Path) -> None:
         return
     owner = like.stat()
     os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def listed(folder: Path) -> Iterator[Path]:
+    """The files of a folder, in no order; none if it can't be read."""
+    with contextlib.suppress(
+        OSError
+    ):  # a folder that isn't there holds nothing; problems() tells of one not to be read
+        yield from (path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+
+
+def newest_first(folder: Path, suffix: str) -> Sequence[Path]:
+    """The files of a folder whose names end so, by the time of their last change."""
+    dated = []
+    for path in listed(folder):
+        with contextlib.suppress(FileNotFoundError):  # taken away by another process meanwhile
+            if path.suffix == suffix:
+                dated.append((path.stat().st_mtime_ns, path.name, path))
+    return [path for _, _, path in sorted(dated, reverse=True)]
+
+
+def why(error: Exception) -> str:
+    """An error in a few words."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

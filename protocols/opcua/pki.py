@@ -10,8 +10,9 @@ and made for its use; whatever bytes come, ``check`` returns or raises Certifica
 its owner alone, or it is not used. What changes in the folders holds from the next check on, without a restart; dates
 are looked at each time.
 
-A crash at the first start leaves a key without a certificate, and the next start makes both anew. Nothing here asks the
-clock: who calls gives the time, which must be real time also on a simulated site.
+Files are replaced as a whole, so a crash leaves them as they were or as they should be (``own.py`` tells of a key
+without its certificate). Nothing here asks the clock: who calls gives the time, which must be real time also on a
+simulated site.
 """
 
 from __future__ import annotations
@@ -21,14 +22,12 @@ import enum
 import os
 import socket
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from protocols.opcua import certificates as certs
 from protocols.opcua.certificates import CertificateRefused, Facts, Reason, Use, thumbprint
@@ -47,9 +46,12 @@ from protocols.opcua.chain import (
     read_trust_list,
     signs_list,
 )
-from protocols.opcua.files import alone, make_folder, write_private
+from protocols.opcua.files import listed, make_folder, newest_first, why, write_private
+from protocols.opcua.making import OWN_YEARS
+from protocols.opcua.own import OWN_CERTIFICATE, REJECTED, OwnCertificate, OwnPair, PkiError, changing, make_folders
 
 __all__ = [
+    "OWN_CERTIFICATE",
     "Certificate",
     "CertificateRefused",
     "Facts",
@@ -66,22 +68,11 @@ __all__ = [
     "thumbprint_of_file",
 ]
 
-OWN_CERTIFICATE, OWN_KEY, PREVIOUS, REJECTED = (
-    Path("own/cert.der"),
-    Path("own/key.pem"),
-    Path("own/previous"),
-    Path("rejected"),
-)
 MOST_REJECTED = 100
-MOST_PREVIOUS = 5
 MOST_REMEMBERED = 512
 """Certificates whose signatures need no second look while the folders stay as they are."""
 LEAST_PREFIX = 8
 """So many digits of a thumbprint name a certificate, if they name one only."""
-
-
-class PkiError(Exception):
-    """The folder can't be used as it is, or what was asked can't be done; the text says what to do."""
 
 
 class NotFound(PkiError):
@@ -95,20 +86,6 @@ class Place(enum.StrEnum):
     TRUSTED = "trusted"
     ISSUER = "issuer"
     REJECTED = "rejected"
-
-
-@dataclass(frozen=True, slots=True)
-class OwnCertificate:
-    """The gateway's own certificate. thumbprint: SHA-256, hexadecimal; expires: UTC."""
-
-    der: bytes
-    path: Path
-    key_path: Path
-    thumbprint: str
-    sha1: str
-    expires: datetime
-    application_uri: str
-    host_names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +125,7 @@ class Pki:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._own = OwnPair(folder)
         self._mark: Mark | None = None
         self._trust_list = TrustList()
         self._known: OrderedDict[str, _Known] = OrderedDict()
@@ -159,111 +137,21 @@ class Pki:
 
         host_names: names and addresses under which clients find the gateway; the first name is the common name, too.
         """
-        self._make_folders()
-        if not (self.folder / OWN_CERTIFICATE).exists():
-            self._make_own(application_uri, host_names, now, certs.OWN_YEARS)
-            return True
-        own = self.own()
-        if own.application_uri != application_uri:
-            raise PkiError(
-                f"the certificate in {own.path} was made for {own.application_uri!r}, and the site says "
-                f"{application_uri!r}: make a new one with 'gridlatch certs new', or correct application_uri"
-            )
-        return False
+        return self._own.ensure(application_uri, host_names, now)
 
     def own(self) -> OwnCertificate:
         """The certificate that is there, with a key that fits. Raises PkiError."""
-        path, key_path = self.folder / OWN_CERTIFICATE, self.folder / OWN_KEY
-        try:
-            der = certs.der_of(read_file(path, 2 * certs.MOST_BYTES), "CERTIFICATE")
-            certificate = certs.parse(der)
-        except FileNotFoundError:
-            raise PkiError(
-                f"there is no certificate of our own in {path}; the daemon makes one when it starts"
-            ) from None
-        except (OSError, CertificateRefused) as error:
-            raise PkiError(
-                f"{path} can't be used: {_why(error)}; put it back, or make one with 'gridlatch certs new'"
-            ) from None
-        if self._key().public_key() != certificate.public_key():
-            raise PkiError(
-                f"{key_path} is not the key of {path}; put back what belongs together (the last ones are in "
-                f"{self.folder / PREVIOUS}), or make new ones with 'gridlatch certs new'"
-            )
-        facts = certs.facts(der, certificate)
-        return OwnCertificate(
-            der, path, key_path, facts.thumbprint, facts.sha1, facts.expires, facts.application_uri, facts.host_names
-        )
-
-    def _key(self) -> rsa.RSAPrivateKey:
-        path = self.folder / OWN_KEY
-        try:
-            if path.stat().st_mode & 0o077:
-                raise PkiError(
-                    f"others than its owner may read or change {path}: 'chmod 600' it, and if somebody may have read it, "
-                    "make a new one with 'gridlatch certs new'"
-                )
-            key = serialization.load_pem_private_key(read_file(path, certs.MOST_BYTES), None)
-        except FileNotFoundError:
-            raise PkiError(
-                f"there is no key in {path}; put it back, or make a new one with 'gridlatch certs new'"
-            ) from None
-        except (OSError, ValueError, TypeError) as error:
-            raise PkiError(f"{path} can't be used: {_why(error)}") from None
-        if not isinstance(key, rsa.RSAPrivateKey):
-            raise PkiError(f"{path} is no RSA key")
-        return key
+        return self._own.read()
 
     def new(
-        self, application_uri: str, host_names: Sequence[str], now: datetime, years: int = certs.OWN_YEARS
+        self, application_uri: str, host_names: Sequence[str], now: datetime, years: int = OWN_YEARS
     ) -> OwnCertificate:
         """A new key and certificate; the old ones are kept in own/previous. Raises PkiError."""
-        self._make_folders()
-        with self._changing():
-            self._keep_previous()
-        self._make_own(application_uri, host_names, now, years)
-        return self.own()
+        return self._own.new(application_uri, host_names, now, years)
 
-    def renew(self, now: datetime, years: int = certs.OWN_YEARS) -> OwnCertificate:
+    def renew(self, now: datetime, years: int = OWN_YEARS) -> OwnCertificate:
         """The certificate that is there with new dates: same key, URI and names. The old one is kept. Raises PkiError."""
-        own = self.own()
-        with self._changing():
-            self._keep_previous()
-            self._write_own(self._key(), own.application_uri, own.host_names, now, years)
-        return self.own()
-
-    def _make_own(self, application_uri: str, host_names: Sequence[str], now: datetime, years: int) -> None:
-        key = certs.make_key()
-        with self._changing():
-            # The key first: one without a certificate was never shown to anybody, and is made anew.
-            write_private(self.folder / OWN_KEY, certs.key_to_pem(key))
-            self._write_own(key, application_uri, host_names, now, years)
-
-    def _write_own(
-        self, key: rsa.RSAPrivateKey, application_uri: str, host_names: Sequence[str], now: datetime, years: int
-    ) -> None:
-        try:
-            der = certs.make_own(key, application_uri, host_names, now, years)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise PkiError(
-                f"no certificate can be made for {application_uri!r} at {', '.join(host_names)}: {error}"
-            ) from None
-        write_private(self.folder / OWN_CERTIFICATE, der, 0o644)
-
-    def _keep_previous(self) -> None:
-        """Copies of key and certificate, under the certificate's thumbprint."""
-        path, key_path = self.folder / OWN_CERTIFICATE, self.folder / OWN_KEY
-        if not path.exists():
-            return
-        make_folder(self.folder / PREVIOUS)
-        der = read_file(path, 2 * certs.MOST_BYTES)
-        name = thumbprint(der)[:16]
-        write_private(self.folder / PREVIOUS / f"{name}.der", der)
-        if key_path.exists():
-            write_private(self.folder / PREVIOUS / f"{name}.pem", read_file(key_path, certs.MOST_BYTES))
-        for old in _newest_first(self.folder / PREVIOUS, ".der")[MOST_PREVIOUS:]:
-            old.unlink()
-            old.with_suffix(".pem").unlink(missing_ok=True)
+        return self._own.renew(now, years)
 
     # -- those of others -----------------------------------------------------------------------------------------
 
@@ -304,7 +192,7 @@ class Pki:
             parsed = certs.parse(der)
             self._trust_list.check(thumbprint(der), parsed, self._trust_list.chains_of(parsed), now)
         except (OSError, CertificateRefused) as error:
-            return _why(error)
+            return why(error)
         return ""
 
     def problems(self) -> Sequence[str]:
@@ -317,7 +205,7 @@ class Pki:
             mark = mark_of(self.folder)
         except OSError as error:
             # What can't be looked at can't be trusted any more; and each check tries again.
-            self._trust_list = TrustList(problems=[f"{self.folder} can't be read: {_why(error)}"])
+            self._trust_list = TrustList(problems=[f"{self.folder} can't be read: {why(error)}"])
             self._mark = None
             self._known.clear()
             return
@@ -342,7 +230,7 @@ class Pki:
                 os.utime(path)
                 return
             make_folder(path.parent)
-            for old in _newest_first(path.parent, ".der")[MOST_REJECTED - 1 :]:
+            for old in newest_first(path.parent, ".der")[MOST_REJECTED - 1 :]:
                 old.unlink()
             path.write_bytes(der)
 
@@ -361,7 +249,7 @@ class Pki:
         except FileNotFoundError:
             raise NotFound(f"there is no file {path}") from None
         except OSError as error:
-            raise PkiError(f"{path} can't be read: {_why(error)}") from None
+            raise PkiError(f"{path} can't be read: {why(error)}") from None
         certificate = certs.parse(der)
         certs.check_strength(certificate)
         certs.check_time(certificate, now)
@@ -371,9 +259,9 @@ class Pki:
         if unfit:
             certs.check_use(certificate, Use.ANY)
         place = Place.ISSUER if issuer else Place.TRUSTED
-        self._make_folders()
+        make_folders(self.folder)
         target = self.folder / _PLACES[place] / f"{thumbprint(der)}.der"
-        with self._changing():
+        with changing(self.folder):
             write_private(target, der)
             if rejected is not None:
                 rejected.path.unlink(missing_ok=True)
@@ -384,7 +272,7 @@ class Pki:
         try:
             der = certs.der_of(read_file(path, MOST_CRL_BYTES), "X509 CRL")
         except OSError as error:
-            raise PkiError(f"{path} can't be read: {_why(error)}") from None
+            raise PkiError(f"{path} can't be read: {why(error)}") from None
         crl = parse_crl(der)
         issuer = certs.short(crl.issuer.rfc4514_string())
         trust_list = read_trust_list(self.folder)
@@ -405,9 +293,9 @@ class Pki:
             )
         if crl.next_update_utc is None or crl.next_update_utc < now:
             raise CertificateRefused(Reason.CRL_OUT_OF_DATE, f"this revocation list of '{issuer}' is out of date")
-        self._make_folders()
+        make_folders(self.folder)
         name = thumbprint(crl.issuer.public_bytes() + certs.key_bytes(signer.certificate))
-        with self._changing():
+        with changing(self.folder):
             write_private(self.folder / (TRUSTED_CRL if signer.trusted else ISSUERS_CRL) / f"{name}.crl", der)
         return RevocationList(issuer, crl.last_update_utc, crl.next_update_utc, len(crl))
 
@@ -416,8 +304,8 @@ class Pki:
         found = self.find(what, Place.TRUSTED, Place.ISSUER)
         assert found.facts is not None  # found by its thumbprint
         target = self.folder / REJECTED / f"{found.facts.thumbprint}.der"
-        self._make_folders()
-        with self._changing():
+        make_folders(self.folder)
+        with changing(self.folder):
             write_private(target, certs.der_of(read_file(found.path, 2 * certs.MOST_BYTES), "CERTIFICATE"))
             found.path.unlink()
         return Certificate(Place.REJECTED, target, found.facts)
@@ -450,27 +338,9 @@ class Pki:
         if (self.folder / OWN_CERTIFICATE).exists():
             found.append(_read(Place.OWN, self.folder / OWN_CERTIFICATE))
         for place in (Place.TRUSTED, Place.ISSUER):
-            found += [_read(place, path) for path in sorted(_listed(self.folder / _PLACES[place]))]
-        found += [_read(Place.REJECTED, path) for path in _newest_first(self.folder / REJECTED, ".der")]
+            found += [_read(place, path) for path in sorted(listed(self.folder / _PLACES[place]))]
+        found += [_read(Place.REJECTED, path) for path in newest_first(self.folder / REJECTED, ".der")]
         return found
-
-    def _make_folders(self) -> None:
-        try:
-            make_folder(self.folder)
-            for place in (OWN_KEY.parent, TRUSTED, TRUSTED_CRL, ISSUERS, ISSUERS_CRL, REJECTED):
-                for part in (*reversed(place.parents), place):
-                    make_folder(self.folder / part)
-        except OSError as error:
-            raise PkiError(f"{self.folder} can't be made: {_why(error)}") from None
-
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Alone with the folder; what the disk refuses is a PkiError."""
-        try:
-            with alone(self.folder):
-                yield
-        except OSError as error:
-            raise PkiError(f"{self.folder} can't be changed: {_why(error)}") from None
 
 
 def host_names_of(listens_at: str) -> Sequence[str]:
@@ -485,7 +355,7 @@ def thumbprint_of_file(path: Path) -> str:
     try:
         der = certs.der_of(read_file(path, 2 * certs.MOST_BYTES), "CERTIFICATE")
     except OSError as error:
-        raise PkiError(f"{path} can't be read: {_why(error)}") from None
+        raise PkiError(f"{path} can't be read: {why(error)}") from None
     certs.parse(der)
     return thumbprint(der)
 
@@ -495,24 +365,4 @@ def _read(place: Place, path: Path) -> Certificate:
         der = certs.der_of(read_file(path, 2 * certs.MOST_BYTES), "CERTIFICATE")
         return Certificate(place, path, certs.facts(der, certs.parse(der)))
     except (OSError, CertificateRefused) as error:
-        return Certificate(place, path, None, _why(error))
-
-
-def _listed(folder: Path) -> Iterator[Path]:
-    with contextlib.suppress(
-        OSError
-    ):  # a folder that isn't there holds nothing; problems() tells of one not to be read
-        yield from (path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
-
-
-def _newest_first(folder: Path, suffix: str) -> Sequence[Path]:
-    dated = []
-    for path in _listed(folder):
-        with contextlib.suppress(FileNotFoundError):  # taken away by another process meanwhile
-            if path.suffix == suffix:
-                dated.append((path.stat().st_mtime_ns, path.name, path))
-    return [path for _, _, path in sorted(dated, reverse=True)]
-
-
-def _why(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+        return Certificate(place, path, None, why(error))
