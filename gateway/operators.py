@@ -12,19 +12,19 @@ import asyncio
 import socket
 import traceback
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
-import asyncua
 import structlog
 
 import protocols.opcua
 from config.models import Operators
 from gateway import __version__
-from gateway.clock import wall_now
+from gateway.clock import to_us, wall_now
 from gateway.operations.desk import Desk
 from gateway.operator.door import Door
 from gateway.starting import StartError
-from protocols.opcua.pki import Pki, PkiError
+from protocols.opcua.pki import OWN_CERTIFICATE, OwnCertificate, Pki, PkiError
 from protocols.opcua.server import OperatorServer, ServerSettings
 from protocols.opcua.surface import Backend, Surface
 from protocols.opcua.users import Doorman, UserError, UserFile
@@ -32,7 +32,8 @@ from protocols.opcua.users import Doorman, UserError, UserFile
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 EVERYWHERE = frozenset({"0.0.0.0", "::", ""})
-GUESTS = tuple(str(Path(package.__path__[0])) for package in (asyncua, protocols.opcua))
+_LIBRARY = find_spec("asyncua")
+GUESTS = (*(_LIBRARY.submodule_search_locations or () if _LIBRARY else ()), *protocols.opcua.__path__)
 """Folders of the code whose failures must not end control."""
 
 
@@ -43,15 +44,41 @@ class Files:
         self.pki = Pki(settings.pki_dir)
         self.users = UserFile(settings.users_file)
         self.doorman = Doorman(self.users, settings.lock_out_after, settings.lock_out_s)
+        self._own: tuple[int, OwnCertificate] | None = None
         self._add = f"gridlatch users add NAME --role OPERATOR ({settings.users_file})"
+
+    def own(self) -> OwnCertificate:
+        """The server's own certificate. Reading it takes 50 ms: done again only when its file has changed."""
+        path = self.pki.folder / OWN_CERTIFICATE
+        changed = path.stat().st_mtime_ns
+        if self._own is None or self._own[0] != changed:
+            self._own = changed, self.pki.own()
+        return self._own[1]
 
     def thumbprint(self) -> str:
         """SHA-256 of the server's own certificate."""
-        return self.pki.own().thumbprint
+        return self._present().thumbprint
+
+    def expires_us(self) -> int:
+        """When it expires."""
+        return to_us(self._present().expires)
+
+    def _present(self) -> OwnCertificate:
+        """As ``own``; one that has become unreadable is that which the server was started with."""
+        try:
+            return self.own()
+        except (PkiError, OSError):
+            if self._own is None:
+                raise
+            return self._own[1]
 
     def warnings(self) -> list[str]:
         """No user, an unreadable file of users, certificates that are of no use."""
         told = list(self.pki.problems())
+        try:
+            self.own()
+        except (PkiError, OSError) as error:
+            told.append(f"the OPC UA server's certificate can't be read any more: {error}")
         try:
             if not self.users.accounts():
                 told.append(f"nobody can log in by OPC UA: there is no user yet; make one with {self._add}")
@@ -75,7 +102,7 @@ def prepare(settings: Operators) -> Files:
         names.insert(0, settings.host)
     try:
         made = files.pki.ensure_own(settings.application_uri, names, wall_now())
-        own = files.pki.own()
+        own = files.own()
     except (PkiError, OSError) as error:
         raise StartError(f"the OPC UA server has no certificate: {error}") from error
     if made:

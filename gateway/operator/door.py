@@ -1,6 +1,6 @@
 """The operators' server in the life of the daemon: built, fed, watched, and closed in order.
 
-Theory of operation. ``open`` builds the address space, fills it and listens; from then on the feed tells values and the
+Theory of operation. ``open`` fills the address space, builds it and listens; from then on the feed tells values and the
 happenings tell events and alarms, each as a task of its own. Control depends on none of this: when one of these tasks
 fails, that is logged, journaled and told in the status, and the task begins anew after a while (``WAITS_S``), however often
 it takes; the server keeps its sessions meanwhile, with values that stand still. What fails inside the server's library, in
@@ -44,6 +44,7 @@ EXPIRES_SOON = timedelta(days=30)
 DEFECTS_LOGGED = 20
 """Defects of the library that are logged one by one; of more, each hundredth is."""
 USERS_SHOWN = 20
+LOOK_S = 5.0
 
 
 class RunningServer(Server, Protocol):
@@ -61,6 +62,9 @@ class Keys(Protocol):
 
     def thumbprint(self) -> str:
         """SHA-256 of the server's own certificate, hexadecimal."""
+
+    def expires_us(self) -> int:
+        """When this certificate expires, µs since 1970."""
 
     def warnings(self) -> list[str]:
         """What is amiss with them, one sentence each."""
@@ -82,23 +86,25 @@ class Door:
         self._backend = OperatorBackend(desk)
         self._server = make_server(build_surface(desk.field.site), self._backend)
         self._backend.server = self._server
-        self._feed = Feed(desk, self._server, self._backend.counts)
+        self._feed = Feed(desk, self._server, keys.expires_us, self._backend.counts)
         self._happenings = Happenings(desk, self._backend)
         self._tasks: list[asyncio.Task[None]] = []
         self.opened = asyncio.Event()
         """Set once it is open, or can't be, for a reason that is told."""
         self._open = False
         self._failed_at: dict[str, tuple[float, str]] = {}
+        self._looked_at = -LOOK_S
+        self._of_files: list[str] = []
         self.defects = 0
 
     async def open(self) -> None:
-        """Build, listen and fill. A port that is taken ends the start; a defect in here is told, and control goes on.
+        """Fill, build and listen. A port that is taken ends the start; a defect in here is told, and control goes on.
 
         Errors: OSError.
         """
         try:
-            await self._server.start()
             await self._feed.fill()
+            await self._server.start()
         except OSError:
             raise
         except Exception as error:  # noqa: BLE001 - a defect of this view must not keep the gateway from its work
@@ -146,15 +152,18 @@ class Door:
             "users": [f"{user} ({number})" for user, number in users.most_common(USERS_SHOWN)],
             "failed_logins": self._backend.counts[Doing.LOGIN_REFUSED],
             "certificate": self._keys.thumbprint(),
-            "certificate_expires": from_us(self._server.certificate_expires_us()).isoformat(timespec="seconds"),
+            "certificate_expires": from_us(self._keys.expires_us()).isoformat(timespec="seconds"),
             "failing": self._failing(),
             "defects": self.defects,
         }
 
     def warnings(self) -> list[str]:
-        """What a person should see to, one sentence each."""
-        told = list(self._keys.warnings())
-        left = from_us(self._server.certificate_expires_us()) - wall_now()
+        """What a person should see to, one sentence each. Files are looked at each few seconds."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._looked_at + LOOK_S:
+            self._looked_at, self._of_files = now, self._keys.warnings()
+        told = list(self._of_files)
+        left = from_us(self._keys.expires_us()) - wall_now()
         if left <= timedelta(0):
             told.append("the OPC UA server's certificate has expired; make a new one with 'gridlatch certs renew'")
         elif left <= EXPIRES_SOON:

@@ -152,11 +152,12 @@ class Breakers:
 
 
 class Feed:
-    """Tells one server what is. counts: deeds at the door since the start, kept by the backend."""
+    """Tells one server what is. expires_us: when its certificate expires. counts: deeds at the door since the start."""
 
-    def __init__(self, desk: Desk, server: Server, counts: Counter[Doing]) -> None:
+    def __init__(self, desk: Desk, server: Server, expires_us: Callable[[], int], counts: Counter[Doing]) -> None:
         self._desk = desk
         self._server = server
+        self._expires_us = expires_us
         self._counts = counts
         self._breakers = Breakers(desk, server)
         self._orchestrations = Orchestrations(desk.engine)
@@ -237,7 +238,7 @@ class Feed:
         self._show(names.SHEDDING, station_values.shedding(desk, station))
         self._show(names.STRESS, station_values.stress(desk, station_values.committed_transformer(desk)))
         self._show(names.GATEWAY, station_values.gateway(desk, station))
-        self._show(names.SECURITY, station_values.security(self._server, self._counts))
+        self._show(names.SECURITY, station_values.security(self._server.sessions(), self._expires_us(), self._counts))
 
     async def _tell_lists(self) -> None:
         engine: Engine = self._desk.engine

@@ -72,7 +72,7 @@ SHEDDING = ObjectType(
     (
         Method(
             "StartShedding",
-            "Start the load-shedding procedure. Give a target, or tiers, or both.",
+            "Start the load-shedding procedure: with a target, tiers, or both; with neither until the load is normal.",
             (
                 Argument("TargetMW", _DOUBLE, "Load to shed, in MW; NaN: not given.", optional=True),
                 Argument("Tiers", _STRING, "Tiers to shed; empty: those of the site.", array=True, optional=True),

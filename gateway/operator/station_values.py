@@ -7,9 +7,8 @@ A crash here loses nothing: all is made anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
 
 import msgspec
 
@@ -32,16 +31,6 @@ TEXT_AT_MOST = 4_000
 USERS_SHOWN = 50
 FAILED = (Doing.LOGIN_REFUSED, Doing.LOCKED_OUT)
 REFUSED = (Doing.CALL_REFUSED, Doing.READ_REFUSED)
-
-
-class Door(Protocol):
-    """Who is there, and what was tried, as the operators' server knows it."""
-
-    def sessions(self) -> list[SessionInfo]:
-        """Who is there now."""
-
-    def certificate_expires_us(self) -> int:
-        """When the server's own certificate expires, wall time."""
 
 
 def gateway(desk: Desk, station: Substation) -> Values:
@@ -146,9 +135,8 @@ def shedding(desk: Desk, station: Substation) -> Values:
     }
 
 
-def security(door: Door, counts: Mapping[Doing, int]) -> Values:
-    """Who is there, and who was turned away."""
-    sessions = door.sessions()
+def security(sessions: Sequence[SessionInfo], expires_us: int, counts: Mapping[Doing, int]) -> Values:
+    """Who is there, who was turned away, and when the server's certificate expires."""
     return {
         "Sessions": sample(len(sessions)),
         "Users": _texts([_session(one) for one in sessions[:USERS_SHOWN]]),
@@ -156,7 +144,7 @@ def security(door: Door, counts: Mapping[Doing, int]) -> Values:
         "RefusedCertificates": sample(counts.get(Doing.CERTIFICATE_REFUSED, 0)),
         "RefusedCalls": sample(sum(counts.get(doing, 0) for doing in REFUSED)),
         "Attacks": sample(counts.get(Doing.ATTACK, 0)),
-        "CertificateExpires": sample(door.certificate_expires_us() or None),
+        "CertificateExpires": sample(expires_us or None),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+
 import pytest
 
 from gateway.clock import ManualClock
@@ -52,3 +54,28 @@ async def test_a_stop_while_firing_holds(clock, wait_until):
     timers.set("i", 2, 2_000_000)
     await wait_until(lambda: bool(fired))
     assert timers._handle is None
+
+
+async def test_the_first_are_told_in_order_of_due_times_without_those_that_were_cancelled(clock):
+    timers = Timers(clock, lambda fired: None)
+    assert timers.first(3) == []
+    for number, due_us in enumerate((9, 4, 7, 4, 1, 8, 2)):
+        timers.set("i", number, due_us)
+    timers.cancel("i", 4)
+    timers.set("i", 1, 6)  # set anew: the entry of before counts no more
+    assert timers.first(4) == [(2, "i", 6), (4, "i", 3), (6, "i", 1), (7, "i", 2)]
+    assert timers.first(100) == [(2, "i", 6), (4, "i", 3), (6, "i", 1), (7, "i", 2), (8, "i", 5), (9, "i", 0)]
+    assert timers.next_due() == (2, "i", 6)
+
+
+async def test_the_first_of_very_many_cost_no_look_at_the_others(clock, monkeypatch):
+    timers = Timers(clock, lambda fired: None)
+    for number in range(10_000):
+        timers.set("i", number, 10_000 - number)
+    pushed = []
+    push = heapq.heappush
+    monkeypatch.setattr(
+        "gateway.durable.timers.heapq.heappush", lambda heap, item: (pushed.append(item), push(heap, item))
+    )
+    assert [due_us for due_us, _, _ in timers.first(20)] == list(range(1, 21))
+    assert len(pushed) <= 40
