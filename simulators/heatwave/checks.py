@@ -42,6 +42,7 @@ class Evidence:
 
     faults: feeder → what was done to it. silenced: feeders of RTUs that were silent for a while. untold: feeder → how
     many intents the gateway says never left it. told: feeder → outcome of its last command, as the gateway lists it.
+    sessions: that the operator's OPC UA client had when the gateway was back. session: who was logged in at the hold.
     """
 
     feeders: int
@@ -63,6 +64,9 @@ class Evidence:
     highest_restoring_pct: float = 0.0
     hold: str = ""
     hold_ok: bool = False
+    session: str = ""
+    session_ok: bool = False
+    sessions: int = 0
     result: Mapping[str, object] = field(default_factory=dict)
     audit_ok: bool = False
     audit: str = ""
@@ -82,6 +86,7 @@ def judge(evidence: Evidence) -> list[Check]:
         _still(evidence),
         _reconciled(evidence),
         _override(evidence),
+        _session(evidence),
         _commands(evidence),
         _no_double(evidence),
         _closed_again(evidence),
@@ -130,6 +135,12 @@ def _reconciled(evidence: Evidence) -> Check:
 
 def _override(evidence: Evidence) -> Check:
     return Check("The operator's hold was taken once", evidence.hold or "not told", _verdict(evidence.hold_ok))
+
+
+def _session(evidence: Evidence) -> Check:
+    holds = evidence.session_ok and evidence.sessions > 1
+    value = f"{evidence.session or 'not told'}; {evidence.sessions} sessions, the last one opened after the power loss"
+    return Check("It came by OPC UA, from a user's own session", value, _verdict(holds))
 
 
 def differences(evidence: Evidence) -> dict[str, int]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from simulators.control import ControlError
 from simulators.generate import generate
 from simulators.heatwave.checks import Check, Verdict
+from simulators.heatwave.operator import Console, OperatorError
 from simulators.heatwave.play import Play, StoryError
 from simulators.heatwave.scenario import FAST, Scenario, free_port, plan
 from simulators.heatwave.screen import DIM, GREEN, RED, YELLOW, Screen, clock
@@ -24,13 +25,15 @@ PASSED, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 WORDS = {Verdict.HOLDS: ("PASS", GREEN), Verdict.FAILS: ("FAIL", RED), Verdict.NOTE: ("note", YELLOW)}
 REPORT_TIMEOUT_S = 60.0
 MARKER = "site.toml"
+GATEWAY_CERTIFICATE = "pki/own/cert.der"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Play; returns the exit code."""
     arguments = _parser().parse_args(argv)
     base = FAST if arguments.fast else Scenario()
-    given = {key: getattr(arguments, key) for key in ("rtus", "breakers", "rate", "seed", "silent_while")}
+    keys = ("rtus", "breakers", "opcua_rtus", "rate", "seed", "silent_while")
+    given = {key: getattr(arguments, key) for key in keys}
     scenario = replace(base, **{key: value for key, value in given.items() if value is not None})
     try:
         return asyncio.run(_perform(scenario, arguments.dir.resolve()))
@@ -48,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fast", action="store_true", help="a small one in half a minute: 4 RTUs with 10 breakers")
     parser.add_argument("--rtus", type=_count, help="so many RTUs")
     parser.add_argument("--breakers", type=_count, help="so many breakers on each")
+    parser.add_argument("--opcua-rtus", type=int, choices=range(121), metavar="N", help="so many RTUs on OPC UA (4)")
     parser.add_argument("--rate", type=float, help="grid seconds per second")
     parser.add_argument("--seed", type=int, help="another plant")
     parser.add_argument("--silent-while", choices=("stable", "restoring"), help="when an RTU falls silent (stable)")
@@ -61,8 +65,8 @@ def _count(text: str) -> int:
     return number
 
 
-def make_site(scenario: Scenario, folder: Path) -> frozenset[str]:
-    """Write the site into a folder that is made anew; the names of its critical feeders.
+def make_site(scenario: Scenario, folder: Path) -> tuple[frozenset[str], Console]:
+    """Write the site into a folder that is made anew; the names of its critical feeders, and the operator's client.
 
     Only a folder that an earlier run has made is replaced. Raises OSError, ValueError.
     """
@@ -71,9 +75,12 @@ def make_site(scenario: Scenario, folder: Path) -> frozenset[str]:
             raise ValueError(f"{folder} is not empty and holds no site: choose another --dir")
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    generate(folder, plan(scenario, free_port(scenario.rtus)))
+    site = plan(scenario, free_port(scenario.rtus))
+    generate(folder, site)
+    assert site.operators is not None
+    console = Console(folder / "console", *site.operators, folder / GATEWAY_CERTIFICATE)
     with (folder / "feeders.csv").open(encoding="utf-8", newline="") as file:
-        return frozenset(row["name"] for row in csv.DictReader(file) if row["critical"] == "yes")
+        return frozenset(row["name"] for row in csv.DictReader(file) if row["critical"] == "yes"), console
 
 
 async def _perform(scenario: Scenario, folder: Path) -> int:
@@ -91,30 +98,32 @@ async def _perform(scenario: Scenario, folder: Path) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop, number)
     screen = Screen(scenario.rate)
-    critical = make_site(scenario, folder)
+    critical, console = make_site(scenario, folder)
     station = Station(folder)
     try:
-        return await _play(scenario, station, screen, critical)
+        return await _play(Play(scenario, station, screen, critical, console), station, screen)
     except asyncio.CancelledError:
         if not signals:
             raise
         task.uncancel()
         screen.event(f"{signals[0].name}: ends here", YELLOW)
         return INTERRUPTED
-    except (StoryError, ProcessEnded, ControlError, GatewayAway, GatewayRefused) as error:
+    except (StoryError, ProcessEnded, ControlError, GatewayAway, GatewayRefused, OperatorError) as error:
         screen.event(f"FAILED: {error}", RED)
         screen.title(f"The logs are in {folder}: simulator.log and gateway-*.log")
         return FAILED
     finally:
+        await console.end()
         for line in await station.end():
             screen.event(line, DIM)
 
 
-async def _play(scenario: Scenario, station: Station, screen: Screen, critical: frozenset[str]) -> int:
+async def _play(play: Play, station: Station, screen: Screen) -> int:
+    scenario = play.scenario
     screen.title(
         f"A heatwave in Victoria, 16 January 2014, on {scenario.feeders:,} simulated breakers at ×{scenario.rate:g}"
     )
-    checks = await Play(scenario, station, screen, critical).run()
+    checks = await play.run()
     screen.clear()
     for line in verdicts(checks, screen):
         screen.plain(line)

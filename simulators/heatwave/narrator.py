@@ -12,7 +12,7 @@ from datetime import datetime
 
 from simulators.heatwave.screen import BOLD, GREEN, PLAIN, RED, YELLOW, Screen, clock
 from simulators.heatwave.station import GatewayAway, GatewayRefused, Station
-from simulators.heatwave.view import Gateway, View
+from simulators.heatwave.view import Gateway, Json, View, as_list, rows, table
 from simulators.weather import LOCAL
 
 WAITS = ("cooldown", "watching", "stable", "stressed")
@@ -92,6 +92,17 @@ def hold_words(gateway: Gateway, end: datetime | None) -> tuple[str, bool]:
     same = abs((gateway.until - end - held).total_seconds()) < 1.0
     later = f"due {local(end)} before, {local(gateway.until)} after"
     return f"{words}; the cooldown stood still meanwhile: {later}" if same else f"{words}; TIMER WRONG: {later}", same
+
+
+def session_words(status: Json, name: str) -> tuple[str, bool]:
+    """Whose word the last hold was by the gateway's status, and who was logged in at its OPC UA server meanwhile."""
+    users = [str(one) for one in as_list(table(status["operators"])["users"])]
+    holds = [one for one in rows(status["overrides"]) if one.get("decision") == "hold"]
+    if not holds:
+        return "not listed", False
+    words = f"by {holds[-1]['actor']} as {holds[-1].get('role') or 'nothing'}"
+    words += f"; logged in then: {', '.join(users) or 'nobody'}"
+    return words, holds[-1]["actor"] == name and any(one.startswith(f"{name} (") for one in users)
 
 
 def audit_words(code: int, said: str) -> str:

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 
 from simulators.heatwave.checks import Check, Evidence, judge, stages
 from simulators.heatwave.faults import FaultPlay
-from simulators.heatwave.narrator import WAITS, Narrator, audit_words, hold_words, local
+from simulators.heatwave.narrator import WAITS, Narrator, audit_words, hold_words, local, session_words
+from simulators.heatwave.operator import NAME, ROLE, Console
 from simulators.heatwave.scenario import Scenario
 from simulators.heatwave.screen import BOLD, GREEN, RED, YELLOW, Screen, clock
 from simulators.heatwave.station import GatewayAway, Station
@@ -24,7 +25,6 @@ KILL_AT = 0.8
 START_LIMIT_S = 60.0
 MASS_LIMIT_S = 90.0
 AWAY_LIMIT_S = 30.0
-OPERATOR = "shift.supervisor"
 
 
 class StoryError(Exception):
@@ -34,14 +34,18 @@ class StoryError(Exception):
 class Play:
     """One performance. station: its folder holds a generated site. evidence is complete once ``run`` has returned."""
 
-    def __init__(self, scenario: Scenario, station: Station, screen: Screen, critical: frozenset[str]) -> None:
+    def __init__(
+        self, scenario: Scenario, station: Station, screen: Screen, critical: frozenset[str], console: Console
+    ) -> None:
         self.scenario = scenario
         self.station = station
         self.screen = screen
+        self.console = console
         self.narrator = Narrator(screen, station)
         self.faults = FaultPlay(station.simulator)
         self.evidence = Evidence(scenario.feeders, critical, {}, [], {})
         self.view: View | None = None
+        self._sessions_told = 0
         self._dark = True
         self._away_since: float | None = None
 
@@ -61,12 +65,33 @@ class Play:
         count = f"{self.scenario.rtus} RTUs with {self.scenario.breakers} breakers each"
         await self.station.start_simulator()
         await self.look()
-        self.screen.event(f"simulator runs: {count}, Modbus TCP on addresses of their own")
+        nodes = min(self.scenario.opcua_rtus, self.scenario.rtus)
+        self.screen.event(f"simulator runs: {count}, {nodes} on OPC UA and the others on Modbus TCP")
+        await self._employ()
         await self.station.start_gateway()
         self._dark = False
         view = await self.until("the gateway to read every breaker", self._is_up, START_LIMIT_S)
         gateway = self.gateway(view)
         self.screen.event(f"gateway is ready: {gateway.total:,} breakers read over {gateway.links_up} links")
+        self.console.start()
+
+    async def _employ(self) -> None:
+        """The operator gets a name, and their console is trusted: both on the gateway's own command line."""
+        self.console.make_certificate()
+        await self._administer("users", "add", NAME, "--role", ROLE, "--password-stdin", given=self.console.password)
+        await self._administer("certs", "trust", str(self.console.certificate))
+        self.screen.event(f"on the box: gridlatch users add {NAME} --role {ROLE}; gridlatch certs trust console.der")
+
+    async def _administer(self, *arguments: str, given: str = "") -> None:
+        code, said = await self.station.command_line(*arguments, given=given)
+        if code != 0:
+            raise StoryError(f"gridlatch {' '.join(arguments[:2])} failed (exit code {code}): {said}")
+
+    def _tell_console(self) -> None:
+        if self.console.sees and self.console.sessions != self._sessions_told:
+            self._sessions_told = self.console.sessions
+            again = f"is back by itself (session {self.console.sessions})" if self.console.sessions > 1 else "logged in"
+            self.screen.event(f"operator: {NAME} {again}, OPC UA signed and encrypted; sees: {self.console.sees}", BOLD)
 
     # 2. Heat
 
@@ -91,7 +116,7 @@ class Play:
         middle_s = self.scenario.cooldown_s * KILL_AT
         view = await self.until(
             "the middle of the cooldown",
-            lambda v: v.phase == "cooldown" and v.left_s <= middle_s and self._calm(v),
+            lambda v: v.phase == "cooldown" and v.left_s <= middle_s and self._calm(v) and self.console.connected,
             60.0,
         )
         due = await self._procedure_timer(view)
@@ -133,18 +158,21 @@ class Play:
     # 4. A person's word
 
     async def hold(self) -> None:
-        """In the next wait an operator holds the procedure over the gateway's own command line, and resumes it."""
+        """In the next wait the operator holds the procedure from an OPC UA client, and resumes it."""
         first = self.evidence.timer_before
 
         def next_wait(view: View) -> bool:
             until = self.gateway(view).until
-            return view.phase in WAITS and until is not None and local(until) != first
+            next_one = view.phase in WAITS and until is not None and local(until) != first
+            return next_one and self.console.connected
 
         limit_s = 2 * self.grid_s(self.scenario.cooldown_s) + MASS_LIMIT_S
         view = await self.until("the next wait after the cooldown", next_wait, limit_s)
         end = self.gateway(view).until
         await self._override("hold", "ambulance station asks for time")
         view = await self.until("the hold to be taken", lambda v: v.phase == "held", 20.0)
+        self.evidence.sessions = self.console.sessions
+        self.evidence.session, self.evidence.session_ok = session_words(await self.station.ask("status"), NAME)
         held_at = view.plant.now
         pause = timedelta(seconds=self.scenario.hold_s * self.scenario.rate)
         await self.until("the operator to finish", lambda v: v.plant.now - held_at >= pause, 30.0)
@@ -154,15 +182,16 @@ class Play:
         self.screen.event(f"the override: {self.evidence.hold}", GREEN if self.evidence.hold_ok else RED)
 
     async def _override(self, decision: str, reason: str) -> None:
-        self.screen.event(f"operator: gridlatch override {decision} --actor {OPERATOR} --reason '{reason}'", BOLD)
-        arguments = ("override", decision, "--actor", OPERATOR, "--reason", reason)
-        running = asyncio.ensure_future(self.station.command_line(*arguments))
-        while not running.done():
-            await self.look()
-            await asyncio.wait({running}, timeout=LOOK_S)
-        code, said = await running
-        if code != 0:
-            raise StoryError(f"the override was not accepted (exit code {code}): {said}")
+        self.screen.event(f"operator: LoadShedding.Override({decision}, '{reason}') by {NAME} over OPC UA", BOLD)
+        asking = asyncio.ensure_future(self.console.override(decision, reason))
+        try:
+            while not asking.done():
+                await self.look()
+                await asyncio.wait({asking}, timeout=LOOK_S)
+            told = await asking
+        finally:
+            asking.cancel()
+        self.screen.event(f"the gateway answers: {told.message}")
 
     # 5. Evening
 
@@ -252,7 +281,8 @@ class Play:
                 return view
             if time.monotonic() >= end:
                 state = view.gateway.sentence or view.gateway.zone if view.gateway else "dark"
-                raise StoryError(f"waited {limit_s:.0f} s for {what}; the gateway: {state}")
+                console = "" if self.console.connected else f"; the operator has no session: {self.console.why}"
+                raise StoryError(f"waited {limit_s:.0f} s for {what}; the gateway: {state}{console}")
             await asyncio.sleep(LOOK_S)
 
     async def look(self) -> View:
@@ -271,5 +301,6 @@ class Play:
                     raise StoryError(f"the gateway has not answered for {AWAY_LIMIT_S:g} s: {error}") from error
         view = self.view = View(plant, gateway)
         self.screen.show(view)
+        self._tell_console()
         await self.narrator.tell(view)
         return view

@@ -27,11 +27,13 @@ class Scenario:
     the curve crosses the limit at which the story begins. dark_s: real seconds without power.
 
     deadline_s, hold_s, silent_s are real seconds too: a command, an operator and a deaf RTU don't hurry with the clock.
-    silent_while: the phase of the procedure in which an RTU falls silent.
+    silent_while: the phase of the procedure in which an RTU falls silent. opcua_rtus: so many of the RTUs, the last ones,
+    speak OPC UA.
     """
 
     rtus: int = 120
     breakers: int = 100
+    opcua_rtus: int = 0
     rate: float = 72.0
     peak_pct: float = 98.7
     lead_s: float = 1500.0
@@ -58,8 +60,8 @@ FAST = Scenario(
     breakers=10,
     rate=480.0,
     peak_pct=99.2,
-    lead_s=900.0,
-    cooldown_s=3000.0,
+    lead_s=2000.0,
+    cooldown_s=4000.0,
     poll_fast_s=0.25,
     poll_slow_s=0.5,
     deadline_s=8.0,
@@ -86,6 +88,8 @@ def plan(scenario: Scenario, port: int) -> Plan:
     return Plan(
         rtus=scenario.rtus,
         breakers=scenario.breakers,
+        opcua_rtus=min(scenario.opcua_rtus, scenario.rtus),
+        operators=(operators_host(scenario.rtus), port),
         port=port,
         first_host=FIRST_HOST,
         rate=scenario.rate,
@@ -102,12 +106,17 @@ def plan(scenario: Scenario, port: int) -> Plan:
     )
 
 
+def operators_host(rtus: int) -> str:
+    """Where the gateway listens for operators: the address after the last device's."""
+    return host(FIRST_HOST, rtus + 1)
+
+
 def free_port(devices: int) -> int:
     """A port that nobody has on the first and last of the addresses, and so hardly on those between. Raises OSError."""
     for tried in range(PORTS_TRIED):
         # Where to begin depends on the process, so that two that start at once don't choose the same one.
         port = FIRST_PORT + (os.getpid() + tried) % PORTS_TRIED
-        if all(_is_free(host(FIRST_HOST, index), port) for index in (0, devices)):
+        if all(_is_free(host(FIRST_HOST, index), port) for index in (0, devices, devices + 1)):
             return port
     raise OSError(f"no port from {FIRST_PORT} to {FIRST_PORT + PORTS_TRIED - 1} is free on {FIRST_HOST}")
 

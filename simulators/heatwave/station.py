@@ -155,13 +155,14 @@ class Station:
             if after is None:
                 return found
 
-    async def command_line(self, *arguments: str) -> tuple[int, str]:
-        """One call of the gateway's command line; its exit code and what it said."""
+    async def command_line(self, *arguments: str, given: str = "") -> tuple[int, str]:
+        """One call of the gateway's command line; its exit code and what it said. given: to its standard input."""
         command = [*gateway_command(), *arguments, "--site", str(self.folder)]
-        process = await _spawn(command, asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT)
+        pipe = asyncio.subprocess.PIPE
+        process = await _spawn(command, pipe, asyncio.subprocess.STDOUT, pipe)
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                said, _ = await process.communicate()
+                said, _ = await process.communicate(given.encode())
         finally:
             if process.returncode is None:
                 process.kill()
@@ -201,12 +202,12 @@ class Station:
 
 
 async def _spawn(
-    command: Sequence[str], stdout: int | IO[bytes], stderr: int | IO[bytes]
+    command: Sequence[str], stdout: int | IO[bytes], stderr: int | IO[bytes], stdin: int = asyncio.subprocess.DEVNULL
 ) -> asyncio.subprocess.Process:
     """Start a process in a session of its own. Cancelled while it starts, it is killed: none is left that nobody knows."""
     starting = asyncio.ensure_future(
         asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+            *command, stdin=stdin, stdout=stdout, stderr=stderr,
             env=_environment(), start_new_session=True,
         )
     )  # fmt: skip

@@ -133,6 +133,12 @@ def rows(value: object) -> list[Json]:
     return value
 
 
+def as_list(value: object) -> list[object]:
+    """A JSON list."""
+    assert isinstance(value, list)
+    return value
+
+
 def number(value: object) -> float:
     """A JSON number."""
     assert isinstance(value, int | float)

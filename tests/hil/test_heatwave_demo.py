@@ -1,4 +1,5 @@
-"""The whole demonstration, played small: two real processes, Modbus TCP between them, a power cut and an operator."""
+"""The whole demonstration, played small: two real processes, Modbus TCP and OPC UA between them, a power cut, and an
+operator at an OPC UA client."""
 
 from __future__ import annotations
 
@@ -41,10 +42,12 @@ def test_the_story_goes_from_heat_to_the_report(tmp_path: Path) -> None:
     with start(folder) as playing:
         said, _ = playing.communicate(timeout=LIMIT_S)
     assert playing.returncode == 0, said
-    for beat in ("armed", "POWER LOST", "the same", "override hold", "restoring", "the procedure ended"):
+    for beat in ("armed", "POWER LOST", "the same", "Override(hold", "restoring", "the procedure ended"):
         assert beat in said, f"nothing of {beat!r} in:\n{said}"
     assert "FAIL" not in said
-    assert said.count("  PASS  ") >= 13
+    assert said.count("  PASS  ") >= 14
+    assert "hold by shift.supervisor taken in step" in said
+    assert re.search(r"shift\.supervisor is back by itself \(session 2\)", said)
     assert re.search(r"40 breakers as last known", said)
     assert (folder / "report.html").exists()
     assert not [pid for pid in pids(said) if alive(pid)], f"left running after {time.monotonic() - began:.0f} s"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from simulators.heatwave.narrator import Narrator, audit_words, hold_words, local
+from simulators.heatwave.narrator import Narrator, audit_words, hold_words, local, session_words
 from simulators.heatwave.screen import Screen
 from simulators.heatwave.station import Station
 from simulators.heatwave.view import Gateway, Plant, View
@@ -103,6 +103,18 @@ def test_a_hold_that_is_not_listed_was_not_taken() -> None:
     """Neither one alone."""
     assert hold_words(CALM, NOON) == ("not listed", False)
     assert not hold_words(replace(CALM, overrides=held(NOON).overrides[:1]), NOON)[1]
+
+
+def test_a_hold_is_its_users_who_has_a_session() -> None:
+    """Somebody else's word, or one of nobody who is logged in, is not."""
+    hold = {"decision": "hold", "actor": "anna", "role": "OPERATOR"}
+    status: dict[str, object] = {"operators": {"users": ["anna (1)", "bert (2)"]}, "overrides": [hold]}
+    words, good = session_words(status, "anna")
+    assert good
+    assert words == "by anna as OPERATOR; logged in then: anna (1), bert (2)"
+    assert not session_words(status, "bert")[1]
+    assert not session_words({**status, "operators": {"users": ["bert (1)"]}}, "anna")[1]
+    assert session_words({**status, "overrides": []}, "anna") == ("not listed", False)
 
 
 def test_words_of_the_audit() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from config.loader import load_operators
 from simulators.heatwave import scenario as told
 from simulators.heatwave.cli import make_site
 from simulators.heatwave.scenario import ARM_PCT, FAST, FIRST_HOST, Scenario, crossing, free_port, plan
@@ -40,6 +41,12 @@ def test_the_story_begins_before_the_limit_and_commands_have_real_time() -> None
     assert made.command_deadline_s == 100.0 * scenario.deadline_s
 
 
+def test_some_of_the_rtus_speak_opc_ua() -> None:
+    """Never more than there are; operators have an address of their own behind the devices'."""
+    assert plan(Scenario(rtus=2, opcua_rtus=4), 1234).opcua_rtus == 2
+    assert plan(Scenario(rtus=3), 1234).operators == ("127.0.41.5", 1234)
+
+
 def test_a_port_that_is_taken_is_passed_over() -> None:
     """The next one is taken."""
     with socket.socket() as taken:
@@ -61,11 +68,12 @@ def test_the_site_is_made_anew_and_critical_feeders_are_known(tmp_path: Path) ->
     folder = tmp_path / "run"
     make_site(FAST, folder)
     (folder / "old.log").write_text("yesterday")
-    critical = make_site(FAST, folder)
+    critical, console = make_site(FAST, folder)
     assert not (folder / "old.log").exists()
     assert len(read_site(folder).feeders) == FAST.feeders
     assert critical
     assert critical < {feeder.name for feeder in read_site(folder).feeders}
+    assert load_operators(folder).port == console.port
 
 
 def test_a_folder_with_other_things_is_not_touched(tmp_path: Path) -> None:

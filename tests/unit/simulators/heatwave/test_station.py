@@ -139,6 +139,16 @@ async def test_one_that_is_cancelled_while_it_starts_is_not_left(
     assert started[0].returncode == -9
 
 
+async def test_what_is_given_to_a_command_goes_through_its_standard_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password is in no argument that others could see."""
+    echo = "import sys; print(sys.argv[1:], sys.stdin.read())"
+    monkeypatch.setattr(told, "gateway_command", lambda: [sys.executable, "-c", echo])
+    code, said = await Station(tmp_path).command_line("users", "add", given="secret")
+    assert (code, said) == (0, f"['users', 'add', '--site', '{tmp_path}'] secret")
+
+
 async def test_the_last_record_of_an_event_in_the_log(tmp_path: Path) -> None:
     """Lines that are no JSON don't matter."""
     station = Station(tmp_path)
