@@ -47,7 +47,9 @@ class Conditions(Protocol):
     ) -> ua.CallMethodResult:
         """Acknowledge: somebody has seen the state of this condition that was told with this EventId."""
 
-    def refresh(self, caller: Caller, session: ua.NodeId, subscription: int, item: int | None) -> ua.CallMethodResult:
+    async def refresh(
+        self, caller: Caller, session: ua.NodeId, subscription: int, item: int | None
+    ) -> ua.CallMethodResult:
         """ConditionRefresh: all alarms that people have to see, once more."""
 
 
@@ -100,7 +102,7 @@ class Calls:
                 return wrong
             numbers = [int(each.Value) for each in given]
             item = numbers[1] if which == REFRESH_ITEM else None
-            return self._conditions.refresh(caller, session, numbers[0], item)
+            return await self._conditions.refresh(caller, session, numbers[0], item)
         if which in NOT_OFFERED:
             return said(status(ua.StatusCodes.BadNotSupported), "This gateway doesn't offer it.")
         return said(status(ua.StatusCodes.BadMethodInvalid), "There is no such method.")

@@ -12,7 +12,9 @@ refreshed, read from history, or told again after a restart. Nobody acknowledges
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 
 import structlog
 from asyncua import ua
@@ -22,7 +24,7 @@ from protocols.opcua.filters import path_of
 from protocols.opcua.space import Nodes
 from protocols.opcua.surface import Alarm, Backend, Caller, Event, EventType, Status
 from protocols.opcua.templates import Ids
-from protocols.opcua.values import GOOD, STATUS, standard, status, to_datetime, to_variant
+from protocols.opcua.values import GOOD, STATUS, standard, status, to_moment, to_variant
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -83,7 +85,14 @@ class Occurrences:
     """Makes events out of what the gateway tells. Errors: KeyError for a type that wasn't declared, ValueError for a
     field of another type than declared."""
 
-    def __init__(self, event_types: Iterable[EventType], ids: Ids, nodes: Nodes) -> None:
+    def __init__(
+        self,
+        event_types: Iterable[EventType],
+        ids: Ids,
+        nodes: Nodes,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._now = now
         self._declared = {each.name: each for each in event_types}
         self._ids = ids
         self._nodes = nodes
@@ -120,10 +129,34 @@ class Occurrences:
         fields.update(_own(declared, alarm.fields))
         return Occurrence(alarm.type, fields, _ABOVE_ALARM | {self._ids.node(f"Type/{alarm.type}")})
 
+    def refresh_started(self) -> Occurrence:
+        """What stands before the alarms of a ConditionRefresh."""
+        return self._system(ua.ObjectIds.RefreshStartEventType, "ConditionRefresh begins.")
+
+    def refresh_ended(self) -> Occurrence:
+        """What stands after them."""
+        return self._system(ua.ObjectIds.RefreshEndEventType, "ConditionRefresh has ended.")
+
+    def _system(self, type_number: int, message: str) -> Occurrence:
+        """An event of the server's own, on its own account."""
+        kind = standard(type_number)
+        now = ua.Variant(self._now(), ua.VariantType.DateTime)
+        fields = {
+            "EventId": ua.Variant(secrets.token_bytes(16), ua.VariantType.ByteString),
+            "EventType": ua.Variant(kind, ua.VariantType.NodeId),
+            "SourceNode": ua.Variant(standard(ua.ObjectIds.Server), ua.VariantType.NodeId),
+            "SourceName": ua.Variant("Server", ua.VariantType.String),
+            "Time": now,
+            "ReceiveTime": now,
+            "Message": _text(message),
+            "Severity": ua.Variant(1, ua.VariantType.UInt16),
+        }
+        return Occurrence("", fields, frozenset((_BASE, standard(ua.ObjectIds.SystemEventType), kind)))
+
     def _common(self, told: Event | Alarm, event_id: bytes) -> dict[str, ua.Variant]:
         entry = self._nodes.get_entry(self._ids.node(told.source))
         name = entry.name if entry is not None else told.source.rpartition("/")[2]
-        moment = ua.Variant(to_datetime(told.time_us), ua.VariantType.DateTime)
+        moment = to_moment(told.time_us)
         return {
             "EventId": ua.Variant(event_id, ua.VariantType.ByteString),
             "EventType": ua.Variant(self._ids.node(f"Type/{told.type}"), ua.VariantType.NodeId),
@@ -145,7 +178,7 @@ def _own(declared: EventType, given: Mapping[str, object]) -> dict[str, ua.Varia
 
 
 def _condition(alarm: Alarm) -> dict[str, ua.Variant]:
-    moment = ua.Variant(to_datetime(alarm.time_us), ua.VariantType.DateTime)
+    moment = to_moment(alarm.time_us)
     severity = ua.Variant(min(max(alarm.severity, 1), 1000), ua.VariantType.UInt16)
     return {
         "ConditionName": ua.Variant(alarm.key, ua.VariantType.String),

@@ -188,10 +188,13 @@ class OperatorServer:
         """The standard method Acknowledge."""
         return await self._alarms.acknowledge(caller, condition, event, comment)
 
-    def refresh(self, caller: Caller, session: ua.NodeId, subscription: int, item: int | None) -> ua.CallMethodResult:
+    async def refresh(
+        self, caller: Caller, session: ua.NodeId, subscription: int, item: int | None
+    ) -> ua.CallMethodResult:
         """The standard methods ConditionRefresh and ConditionRefresh2."""
         events = [(each, each.type_name) for each in self._alarms.retained()]
-        code = self._door.refresh(session, subscription, item, events)
+        start, end = self._occurrences.refresh_started(), self._occurrences.refresh_ended()
+        code = await self._door.refresh(session, subscription, item, [(start, ""), *events, (end, "")])
         return said(code, "All alarms that are not settled follow." if code.is_good() else "It can't be done now.")
 
     # --- telling --------------------------------------------------------------------------------------------------

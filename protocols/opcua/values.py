@@ -3,8 +3,8 @@
 What must stay true: a value goes out as the type that its variable declares or as a null, never as something near it; an
 argument is taken as the type that its method declares and is never converted. Pure: no I/O, no clock.
 
-A null: texts and times have a null of their own type. Numbers and truth values have none in OPC UA, so they go out as the
-empty variant. Bad values carry no value at all (that is OPC UA's rule).
+A null: texts have a null of their own type. Numbers and truth values have none in OPC UA, and times only one that people
+read as the year 1601, so these go out as the empty variant. Bad values carry no value at all (that is OPC UA's rule).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ WIRE: dict[DataType, WireType] = {
     DataType.INT64: WireType(ua.VariantType.Int64, standard(ua.ObjectIds.Int64)),
     DataType.DOUBLE: WireType(ua.VariantType.Double, standard(ua.ObjectIds.Double)),
     DataType.STRING: WireType(ua.VariantType.String, standard(ua.ObjectIds.String), nullable=True),
-    DataType.TIME: WireType(ua.VariantType.DateTime, standard(ua.ObjectIds.UtcTime), nullable=True),
+    DataType.TIME: WireType(ua.VariantType.DateTime, standard(ua.ObjectIds.UtcTime)),
     DataType.DBPOS: WireType(ua.VariantType.Int32, standard(ua.ObjectIds.Enumeration)),
 }
 
@@ -111,6 +111,11 @@ def to_us(moment: datetime) -> int:
     """µs since 1970 of a DateTime; OPC UA's DateTimes are UTC, with a zone or without."""
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return (aware - _EPOCH) // timedelta(microseconds=1)
+
+
+def to_moment(time_us: int) -> ua.Variant:
+    """µs since 1970 as a DateTime value; the empty variant for 0 (not known)."""
+    return ua.Variant(to_datetime(time_us), ua.VariantType.DateTime) if time_us else _NULL
 
 
 def to_variant(value: Value, type: DataType, array: bool) -> ua.Variant:

@@ -118,6 +118,8 @@ class Limits:
     """Without a Publish. Longer: the subscription ends."""
     refresh_every_s: float = 1.0
     """ConditionRefresh of one session; more often: BadRefreshInProgress."""
+    refresh_waits_s: float = 5.0
+    """How long a refresh waits for room in a full queue. Longer: it drops as queues do."""
     filter_elements: int = 50
     select_clauses: int = 100
 

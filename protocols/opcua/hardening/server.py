@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import count
@@ -173,11 +174,12 @@ class HardenedServer(Server):
             for item in mine:
                 item.happen(event)
 
-    def refresh(
+    async def refresh(
         self, session: ua.NodeId, subscription: int, item: int | None, events: Iterable[tuple[Happening, str]]
     ) -> ua.StatusCode:
-        """ConditionRefresh: send these (event, type name) to one subscription of this session, or to one item of it.
-        BadSubscriptionIdInvalid for one that isn't its own, BadRefreshInProgress when asked too often."""
+        """ConditionRefresh: send these (event, type name) to one subscription of this session, or to one item of it; an
+        empty type name is for everybody. BadSubscriptionIdInvalid for one that isn't its own, BadRefreshInProgress when
+        asked too often. Where a queue is full, it waits for the client to take what is in it, up to a time."""
         core = self._core
         owner = core.sessions.get(session)
         if owner is None or not owner.active:
@@ -190,12 +192,18 @@ class HardenedServer(Server):
             return bad(ua.StatusCodes.BadMonitoredItemIdInvalid)
         if core.monotonic() < owner.last_refresh + self._limits.refresh_every_s:
             return bad(ua.StatusCodes.BadRefreshInProgress)
-        owner.last_refresh = core.monotonic()
+        owner.last_refresh = math.inf
+        until = core.monotonic() + self._limits.refresh_waits_s
         items = [found.event_items[item]] if item is not None else list(found.event_items.values())
-        for event, type_name in events:
-            if core.backend.may_see_events(owner.caller, type_name):
-                for each in items:
-                    each.happen(event)
+        for index, (event, type_name) in enumerate(events):
+            if type_name and not core.backend.may_see_events(owner.caller, type_name):
+                continue
+            for each in items:
+                while len(each.queue) >= each.size and core.monotonic() < until and not found.closed:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+                each.happen(event)
+            await core.slice(index)
+        owner.last_refresh = core.monotonic()
         return ua.StatusCode()
 
     def caller(self, session: ua.NodeId) -> Caller | None:
