@@ -104,18 +104,19 @@ class Space:
 
     def __init__(self, aspace: AddressSpace) -> None:
         self._aspace = aspace
-        self._known: dict[ua.NodeId, tuple[ua.NodeClass, ua.QualifiedName]] = {}
+        self._known: dict[ua.NodeId, tuple[ua.NodeClass, ua.QualifiedName, int | None]] = {}
 
     def standard(self, application_uri: str, namespaces: list[str]) -> None:
         """The standard's nodes that clients ask for, and what browsers need to show the tree."""
         ids = ua.ObjectIds
-        for number, name, node_class, above in _STANDARD:
+        for number, word, node_class, above in _STANDARD:
             parent = None if above is None else (std(above), ids.HasSubtype)
-            self._node(std(number), node_class, ua.QualifiedName(name, ua.UInt16(0)), parent)
-        for number, name in ((ids.ObjectsFolder, "Objects"), (ids.TypesFolder, "Types"), (ids.ViewsFolder, "Views")):
-            self.folder(std(number), ua.QualifiedName(name, ua.UInt16(0)), std(ids.RootFolder))
+            self._node(std(number), node_class, ua.QualifiedName(word, ua.UInt16(0)), parent)
+        for number, word in ((ids.ObjectsFolder, "Objects"), (ids.TypesFolder, "Types"), (ids.ViewsFolder, "Views")):
+            self.folder(std(number), ua.QualifiedName(word, ua.UInt16(0)), std(ids.RootFolder))
         objects = (std(ids.ObjectsFolder), ids.Organizes)
-        server = self._node(std(ids.Server), _OBJECT, ua.QualifiedName("Server", ua.UInt16(0)), objects)
+        name = ua.QualifiedName("Server", ua.UInt16(0))
+        server = self._node(std(ids.Server), _OBJECT, name, objects, ids.BaseObjectType)
         server.attributes[ua.AttributeIds.EventNotifier] = _ZERO
         status = ua.ServerStatusDataType(State=ua.ServerState.Running)
         status.StartTime = status.CurrentTime = cast(ua.DateTime, datetime.now(UTC))
@@ -129,15 +130,14 @@ class Space:
             ids.Server_ServerStatus_StartTime: ua.Variant(status.StartTime, moment),
             ids.Server_ServerStatus_CurrentTime: ua.Variant(status.CurrentTime, moment),
         }
-        for number, name, above, data_type in _SERVER:
-            qualified = ua.QualifiedName(name, ua.UInt16(0))
-            self._variable(std(number), qualified, std(above), std(data_type), values[number])
+        for number, word, above, data_type in _SERVER:
+            name = ua.QualifiedName(word, ua.UInt16(0))
+            self._variable(std(number), name, std(above), std(data_type), values[number])
 
     def folder(self, node: ua.NodeId, name: ua.QualifiedName, parent: ua.NodeId) -> None:
         """A folder."""
-        made = self._node(node, _OBJECT, name, (parent, ua.ObjectIds.Organizes))
+        made = self._node(node, _OBJECT, name, (parent, ua.ObjectIds.Organizes), ua.ObjectIds.FolderType)
         made.attributes[ua.AttributeIds.EventNotifier] = _ZERO
-        self._refer(made, ua.ObjectIds.HasTypeDefinition, std(ua.ObjectIds.FolderType))
 
     def device(self, rtu: Rtu, indices: dict[str, int]) -> dict[ua.NodeId, Node]:
         """The device's own nodes below a folder with its name; what is found under each id."""
@@ -147,9 +147,9 @@ class Space:
         for holder in dict.fromkeys(method.object for method in rtu.methods.values()):
             node = node_id(holder, indices)
             if node not in self._aspace:
-                made = self._node(node, _OBJECT, _name(holder, own), (top, ua.ObjectIds.Organizes))
+                below, kind = (top, ua.ObjectIds.Organizes), ua.ObjectIds.BaseObjectType
+                made = self._node(node, _OBJECT, _name(holder, own), below, kind)
                 made.attributes[ua.AttributeIds.EventNotifier] = _ZERO
-                self._refer(made, ua.ObjectIds.HasTypeDefinition, std(ua.ObjectIds.BaseObjectType))
         for method in rtu.methods.values():
             self._method(method, indices)
         found = {}
@@ -200,7 +200,9 @@ class Space:
         *,
         writable: bool = False,
     ) -> NodeData:
-        made = self._node(node, _VARIABLE, name, (parent, reference))
+        is_property = reference == ua.ObjectIds.HasProperty
+        kind = ua.ObjectIds.PropertyType if is_property else ua.ObjectIds.BaseDataVariableType
+        made = self._node(node, _VARIABLE, name, (parent, reference), kind)
         level = _LEVELS[_READ_WRITE if writable else _READ]
         made.attributes.update(
             {
@@ -214,9 +216,6 @@ class Space:
         )
         if value is not None:
             made.attributes[ua.AttributeIds.Value] = AttributeValue(sample(value, datetime.now(UTC)))
-        is_property = reference == ua.ObjectIds.HasProperty
-        kind = ua.ObjectIds.PropertyType if is_property else ua.ObjectIds.BaseDataVariableType
-        self._refer(made, ua.ObjectIds.HasTypeDefinition, std(kind))
         return made
 
     def _node(
@@ -225,6 +224,7 @@ class Space:
         node_class: ua.NodeClass,
         name: ua.QualifiedName,
         parent: tuple[ua.NodeId, int] | None = None,
+        kind: int | None = None,
     ) -> NodeData:
         made = NodeData(node)
         made.attributes = {
@@ -236,18 +236,21 @@ class Space:
             ua.AttributeIds.UserWriteMask: _NO_MASK,
         }
         self._aspace[node] = made
-        self._known[node] = (node_class, name)
+        self._known[node] = (node_class, name, kind)
         if parent is not None:
             self._refer(self._aspace[parent[0]], parent[1], node)
             self._refer(made, parent[1], parent[0], forward=False)
+        if kind is not None:
+            self._refer(made, ua.ObjectIds.HasTypeDefinition, std(kind))
         return made
 
     def _refer(self, source: NodeData, kind: int, target: ua.NodeId, *, forward: bool = True) -> None:
         description = ua.ReferenceDescription(ReferenceTypeId=std(kind), IsForward=forward, NodeId=target)
         found = self._known.get(target)
         if found is not None:
-            description.NodeClass, description.BrowseName = found
-            description.DisplayName = ua.LocalizedText(found[1].Name)
+            description.NodeClass, description.BrowseName, of = found
+            description.DisplayName = ua.LocalizedText(description.BrowseName.Name)
+            description.TypeDefinition = std(of) if of is not None else ua.NodeId()
         source.references.append(description)
 
 
