@@ -14,7 +14,8 @@ from pathlib import Path
 
 from gateway.cli.commands import UsageError
 from gateway.cli.fields import moment, plain, table
-from gateway.cli.site_files import FAILED, NOT_FOUND, REFUSED, complain, operators_of, tell, wall_time
+from gateway.cli.site_files import FAILED, NOT_FOUND, REFUSED, complain, operators_of, tell
+from gateway.clock import wall_now
 from protocols.opcua.pki import (
     Certificate,
     CertificateRefused,
@@ -57,7 +58,7 @@ def certs(options: argparse.Namespace, default_site: str) -> int:
 
 
 def _list(options: argparse.Namespace, where: _Where) -> int:
-    now = wall_time()
+    now = wall_now()
     found = where.pki.list()
     problems = [f"{one.path}: {one.problem}" for one in found if one.facts is None]
     problems += [problem for problem in where.pki.problems() if problem not in problems]
@@ -90,7 +91,7 @@ def _own(where: _Where) -> Certificate:
 
 
 def _trust(options: argparse.Namespace, where: _Where) -> int:
-    given, now = options.certificate, wall_time()
+    given, now = options.certificate, wall_now()
     path = Path(given)
     found = where.pki.trust(path if path.exists() else given, now, issuer=options.issuer)
     assert found.facts is not None  # it was read before it was trusted
@@ -114,7 +115,7 @@ def _doubt(pki: Pki, found: Certificate, now: datetime) -> str:
 
 
 def _crl(options: argparse.Namespace, where: _Where) -> int:
-    taken = where.pki.add_crl(Path(options.file), wall_time())
+    taken = where.pki.add_crl(Path(options.file), wall_now())
     result: dict[str, object] = {
         "issuer": taken.issuer,
         "issued": taken.issued.isoformat(),
@@ -146,13 +147,13 @@ def _new(options: argparse.Namespace, where: _Where) -> int:
     uri = options.uri or where.application_uri
     if not uri:
         raise UsageError("with --pki, say whom the certificate is for: --uri URI")
-    own = where.pki.new(uri, options.host or where.host_names, wall_time(), options.years)
+    own = where.pki.new(uri, options.host or where.host_names, wall_now(), options.years)
     return _made(options, own, "A new key and certificate were made")
 
 
 def _renew(options: argparse.Namespace, where: _Where) -> int:
     return _made(
-        options, where.pki.renew(wall_time(), options.years), "The certificate was renewed, its key is the old one"
+        options, where.pki.renew(wall_now(), options.years), "The certificate was renewed, its key is the old one"
     )
 
 

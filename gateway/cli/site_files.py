@@ -10,12 +10,10 @@ import argparse
 import json
 import os
 import sys
-from datetime import datetime
 from pathlib import Path
 
 from config import ConfigErrors, Operators, load_operators
 from gateway.cli.commands import UsageError
-from gateway.clock import SystemClock, from_us
 
 OK, FAILED, USAGE, NOT_FOUND, REFUSED = 0, 1, 2, 3, 4
 
@@ -35,11 +33,6 @@ def operators_of(options: argparse.Namespace, default_site: str) -> Operators:
             'add [operators] with host = "0.0.0.0" (see gridlatch check)'
         )
     return operators
-
-
-def wall_time() -> datetime:
-    """Now, in UTC: certificates go by real time, also on a simulated site."""
-    return from_us(SystemClock().now_us())
 
 
 def complain(message: str, code: int) -> int:

@@ -1,67 +1,64 @@
-"""The trust list as it lies in its folders, and whether a certificate is under it: authorities, revocation lists, time.
+"""The trust list, as it was read from its folders (``trust_files.py``), and whether a certificate is under it: authorities, revocation lists, time.
 
 The rules of OPC UA Part 4, 6.1.3: a certificate is trusted if it is in the trust list itself, or if an authority of its
 chain is; the chain must be whole up to a self-signed authority; and for each certificate that an authority issued there
 must be a revocation list of that authority which is in date and does not name it. What can't be known is refused.
 
 What must stay true: only files of the folders are ever an authority, never what a stranger sent; the search is bounded in
-depth and width, so loops end; signatures are looked at once for each certificate, dates each time. A file that can't be
-read is a problem that is told, and never trusts anybody.
+depth and width, so loops end; signatures are looked at once for each certificate, dates each time.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import ExtensionOID
 
 from protocols.opcua.certificates import (
-    MOST_BYTES,
     CertificateRefused,
     Reason,
     check_strength,
     check_time,
-    der_of,
     issued_by,
     may_sign_lists,
     minute,
-    parse,
     path_limit,
     short,
-    strong_hash,
     subject_of,
-    thumbprint,
-    why_no_issuer,
 )
 
-TRUSTED, TRUSTED_CRL = Path("trusted/certs"), Path("trusted/crl")
-ISSUERS, ISSUERS_CRL = Path("issuers/certs"), Path("issuers/crl")
-MOST_FILES = 1000
-"""So many files of one folder are read, in the order of their names; that there are more is told as a problem."""
-MOST_CRL_BYTES = 4 * 1024 * 1024
 MOST_AUTHORITIES = 5
 """In one chain."""
 MOST_PATHS = 8
 """Ways from one certificate up to a root that are looked at (an authority that was renewed has several)."""
-
 MOST_STEPS = 64
 """Authorities that one search may pass."""
 
-Mark = tuple[tuple[str, int, int, int, int], ...]
+
+class FileMark(NamedTuple):
+    """What changes when a file does: a new one in its place has another inode, one written to another time."""
+
+    path: str
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+
+Mark = tuple[FileMark, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """One that issues certificates. unfit: why it can't, empty if it can. root: it signed itself."""
+    """One that may have issued certificates. unfit: why it can't, empty if it can. root: it can, and signed itself."""
 
     certificate: x509.Certificate
+    thumbprint: str
     trusted: bool
     unfit: str
     root: bool
@@ -79,15 +76,33 @@ class Chains:
     failure: CertificateRefused | None
 
 
+Content = Authority | x509.CertificateRevocationList | str
+"""Of one file; a text: why it is of no use."""
+
+
 @dataclass(slots=True)
 class TrustList:
-    """What the folders held when they were read. by_name: DER of a subject or issuer → what has that name."""
+    """What the folders held when they were read. by_name, crls: DER of a subject or issuer → what has that name."""
 
+    files: dict[FileMark, Content] = field(default_factory=dict)
     trusted: set[str] = field(default_factory=set)
     by_name: dict[bytes, list[Authority]] = field(default_factory=dict)
     crls: dict[bytes, list[x509.CertificateRevocationList]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     _signed: dict[tuple[int, int], bool] = field(default_factory=dict)
+
+    def add(self, mark: FileMark, content: Content) -> None:
+        """Take in what one file holds."""
+        self.files[mark] = content
+        match content:
+            case str():
+                self.problems.append(content)
+            case Authority():
+                if content.trusted:
+                    self.trusted.add(content.thumbprint)
+                self.by_name.setdefault(content.certificate.subject.public_bytes(), []).append(content)
+            case _:
+                self.crls.setdefault(content.issuer.public_bytes(), []).append(content)
 
     def chains_of(self, certificate: x509.Certificate) -> Chains:
         """The ways from a certificate to a root, every signature verified; none above one that signed itself."""
@@ -196,101 +211,3 @@ def signs_list(authority: x509.Certificate, crl: x509.CertificateRevocationList)
     """True if this authority signed that list, and may."""
     public = authority.public_key()
     return isinstance(public, rsa.RSAPublicKey) and may_sign_lists(authority) and crl.is_signature_valid(public)
-
-
-def parse_crl(der: bytes) -> x509.CertificateRevocationList:
-    """The revocation list in these bytes. Raises CertificateRefused."""
-    try:
-        crl = x509.load_der_x509_crl(der)
-        extensions = list(crl.extensions)
-        _ = crl.issuer.rfc4514_string(), crl.last_update_utc, crl.next_update_utc, len(crl)
-        algorithm = crl.signature_hash_algorithm
-    # As for certificates: a parser whose errors have no family.
-    except Exception as error:  # noqa: BLE001
-        raise CertificateRefused(
-            Reason.MALFORMED, f"this is no revocation list that can be read: {short(str(error))}"
-        ) from None
-    if not strong_hash(algorithm):
-        raise CertificateRefused(
-            Reason.WEAK_HASH, "the revocation list is signed with a weak hash; SHA-256 is the least"
-        )
-    for extension in extensions:
-        if extension.critical and extension.oid != ExtensionOID.AUTHORITY_KEY_IDENTIFIER:
-            raise CertificateRefused(
-                Reason.UNSUPPORTED,
-                f"the revocation list is not a whole one (critical extension {extension.oid.dotted_string})",
-            )
-    return crl
-
-
-def read_trust_list(folder: Path) -> TrustList:
-    """Read the four folders. Never raises: what can't be read is among the problems, and trusts nobody."""
-    found = TrustList()
-    for place in (TRUSTED, ISSUERS):
-        for path, data in _files(folder / place, 2 * MOST_BYTES, found.problems):
-            try:
-                _add_certificate(found, der_of(data, "CERTIFICATE"), trusted=place is TRUSTED)
-            except CertificateRefused as refused:
-                found.problems.append(f"{path}: {refused}")
-    for place in (TRUSTED_CRL, ISSUERS_CRL):
-        for path, data in _files(folder / place, MOST_CRL_BYTES, found.problems):
-            try:
-                crl = parse_crl(der_of(data, "X509 CRL"))
-            except CertificateRefused as refused:
-                found.problems.append(f"{path}: {refused}")
-            else:
-                found.crls.setdefault(crl.issuer.public_bytes(), []).append(crl)
-    return found
-
-
-def _add_certificate(found: TrustList, der: bytes, trusted: bool) -> None:
-    certificate = parse(der)
-    if trusted:
-        found.trusted.add(thumbprint(der))
-    root = issued_by(certificate, certificate)
-    authority = Authority(certificate, trusted, why_no_issuer(certificate), root)
-    found.by_name.setdefault(certificate.subject.public_bytes(), []).append(authority)
-
-
-def mark_of(folder: Path) -> Mark:
-    """What changes whenever a file of the trust list comes, goes or changes. Raises OSError for folders not to be read.
-
-    A new file in the place of an old one has another inode; one that is written in place another time of change.
-    """
-    mark = []
-    for place in (TRUSTED, TRUSTED_CRL, ISSUERS, ISSUERS_CRL):
-        try:
-            with os.scandir(folder / place) as entries:
-                for entry in entries:
-                    stat = entry.stat()
-                    mark.append((entry.path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
-        except FileNotFoundError:  # the folder, or a file that went meanwhile: then the next look finds another mark
-            mark.append((str(place), 0, 0, 0, 0))
-    return tuple(sorted(mark))
-
-
-def _files(folder: Path, limit: int, problems: list[str]) -> Iterator[tuple[Path, bytes]]:
-    """The files of a folder with what is in them; those of which there is too much are a problem."""
-    try:
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        problems.append(f"{folder} can't be read: {error.strerror}")
-        return
-    if len(paths) > MOST_FILES:
-        problems.append(f"{folder} holds {len(paths)} files, and no more than {MOST_FILES} are read")
-    for path in paths[:MOST_FILES]:
-        try:
-            yield path, read_file(path, limit)
-        except OSError as error:
-            problems.append(f"{path} can't be read: {error.strerror or error}")
-
-
-def read_file(path: Path, limit: int) -> bytes:
-    """What a file holds. Raises OSError, also for one of more than limit bytes."""
-    with open(path, "rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise OSError(f"it has more than {limit} bytes")
-    return data

@@ -46,6 +46,15 @@ def write_private(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> None:
     sync_folder(path.parent)
 
 
+def read_file(path: Path, limit: int) -> bytes:
+    """What a file holds. Raises OSError, also for one of more than limit bytes."""
+    with open(path, "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(f"it has more than {limit} bytes")
+    return data
+
+
 def sync_folder(folder: Path) -> None:
     """Have a folder's names on disk. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

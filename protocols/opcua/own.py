@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from protocols.opcua import certificates as certs
 from protocols.opcua.certificates import CertificateRefused, thumbprint
-from protocols.opcua.chain import ISSUERS, ISSUERS_CRL, TRUSTED, TRUSTED_CRL, read_file
-from protocols.opcua.files import alone, make_folder, newest_first, why, write_private
+from protocols.opcua.files import alone, make_folder, newest_first, read_file, why, write_private
 from protocols.opcua.making import OWN_YEARS, key_to_pem, make_key, make_own
+from protocols.opcua.trust_files import ISSUERS, ISSUERS_CRL, TRUSTED, TRUSTED_CRL
 
 OWN_CERTIFICATE, OWN_KEY, PREVIOUS = Path("own/cert.der"), Path("own/key.pem"), Path("own/previous")
 REJECTED = Path("rejected")

@@ -31,24 +31,20 @@ from cryptography import x509
 
 from protocols.opcua import certificates as certs
 from protocols.opcua.certificates import CertificateRefused, Facts, Reason, Use, thumbprint
-from protocols.opcua.chain import (
+from protocols.opcua.chain import Chains, Mark, TrustList, signs_list
+from protocols.opcua.files import listed, make_folder, newest_first, read_file, why, write_private
+from protocols.opcua.making import OWN_YEARS
+from protocols.opcua.own import OWN_CERTIFICATE, REJECTED, OwnCertificate, OwnPair, PkiError, changing, make_folders
+from protocols.opcua.trust_files import (
     ISSUERS,
     ISSUERS_CRL,
     MOST_CRL_BYTES,
     TRUSTED,
     TRUSTED_CRL,
-    Chains,
-    Mark,
-    TrustList,
     mark_of,
     parse_crl,
-    read_file,
     read_trust_list,
-    signs_list,
 )
-from protocols.opcua.files import listed, make_folder, newest_first, why, write_private
-from protocols.opcua.making import OWN_YEARS
-from protocols.opcua.own import OWN_CERTIFICATE, REJECTED, OwnCertificate, OwnPair, PkiError, changing, make_folders
 
 __all__ = [
     "OWN_CERTIFICATE",
@@ -210,7 +206,7 @@ class Pki:
             self._known.clear()
             return
         if mark != self._mark:
-            self._trust_list = read_trust_list(self.folder)
+            self._trust_list = read_trust_list(self.folder, self._trust_list)
             self._known.clear()
             self._mark = mark
 

@@ -11,11 +11,11 @@ import pytest
 from certificate_kit import Party, ca, crl, make
 
 from gateway.cli import main
-from gateway.cli.site_files import wall_time
+from gateway.clock import wall_now
 from protocols.opcua.pki import CertificateRefused, Pki, thumbprint
 
 EXAMPLE = Path(__file__).parents[4] / "config" / "examples" / "substation"
-NOW = wall_time()
+NOW = wall_now()
 URI = "urn:test:client"
 
 

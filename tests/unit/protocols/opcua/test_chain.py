@@ -9,8 +9,9 @@ from certificate_kit import DAY, NOW, Party, ca, crl, key, make, with_sha1
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from protocols.opcua.chain import MOST_AUTHORITIES, read_trust_list
+from protocols.opcua.chain import MOST_AUTHORITIES
 from protocols.opcua.pki import CertificateRefused, Pki, Reason
+from protocols.opcua.trust_files import read_trust_list
 
 URI = "urn:test:client"
 

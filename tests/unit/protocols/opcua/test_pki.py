@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from protocols.opcua import pki as module
+from protocols.opcua import trust_files
 from protocols.opcua.pki import (
     CertificateRefused,
     NotFound,
@@ -297,8 +298,22 @@ class TestChangesWithoutARestart:
         client = make()
         put(pki, client.der)
         pki.check(client.der, URI, NOW)
-        monkeypatch.setattr(module, "read_trust_list", lambda folder: pytest.fail("read again"))
+        monkeypatch.setattr(module, "read_trust_list", lambda *_: pytest.fail("read again"))
         pki.check(client.der, URI, NOW)
+
+    def test_after_a_change_only_what_changed_is_read(self, pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
+        first, second = make("one"), make("two")
+        put(pki, first.der)
+        pki.check(first.der, URI, NOW)
+        read: list[str] = []
+        read_file = trust_files.read_file
+        monkeypatch.setattr(
+            trust_files, "read_file", lambda path, limit: read.append(path.name) or read_file(path, limit)
+        )
+        put(pki, second.der, name="two.der")
+        pki.check(second.der, URI, NOW)
+        pki.check(first.der, URI, NOW)
+        assert read == ["two.der"]
 
     def test_what_cannot_be_looked_at_trusts_nobody(self, pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
         client = make()
@@ -326,7 +341,7 @@ class TestChangesWithoutARestart:
         assert all(str(pki.folder) in problem for problem in pki.problems())
 
     def test_only_so_many_files_are_read(self, pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("protocols.opcua.chain.MOST_FILES", 2)
+        monkeypatch.setattr("protocols.opcua.trust_files.MOST_FILES", 2)
         for name in "abc":
             put(pki, make(name).der, name=f"{name}.der")
         assert "holds 3 files, and no more than 2 are read" in pki.problems()[0]

@@ -8,13 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from certificate_kit import DAY, NOW, ca, crl, make
+from certificate_kit import DAY, NOW, Party, ca, crl, make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.opcua.certificates import CertificateRefused, der_of, facts, parse
-from protocols.opcua.chain import parse_crl
 from protocols.opcua.pki import Pki, Use
+from protocols.opcua.trust_files import parse_crl
 
 URI = "urn:test:client"
 DER = make().der
@@ -119,11 +119,18 @@ def test_any_pem(body: bytes, label: str) -> None:
             continue
 
 
+@functools.cache
+def revocation() -> tuple[Party, Party, bytes]:
+    """The authority, a client, and the list that names it."""
+    root = ca()
+    client = make("revoked", issuer=root, serial=77)
+    return root, client, crl(root, [client])
+
+
 @settings(max_examples=200)
 @given(st.data())
 def test_a_revocation_list_with_any_byte_changed_never_lets_anybody_in_that_it_named(data: st.DataObject) -> None:
-    client, root = make("revoked", issuer=ca()), ca()
-    whole = crl(root, [client])
+    root, client, whole = revocation()
     at = data.draw(st.integers(0, len(whole) - 1))
     spoilt = bytearray(whole)
     spoilt[at] ^= data.draw(st.integers(1, 255))
