@@ -91,7 +91,8 @@ class Play:
         if self.console.sees and self.console.sessions != self._sessions_told:
             self._sessions_told = self.console.sessions
             again = f"is back by itself (session {self.console.sessions})" if self.console.sessions > 1 else "logged in"
-            self.screen.event(f"operator: {NAME} {again}, OPC UA signed and encrypted; sees: {self.console.sees}", BOLD)
+            seen = self.console.sees.partition("; waits for")[0]
+            self.screen.event(f"operator: {NAME} {again}, OPC UA signed and encrypted; sees: {seen}", BOLD)
 
     # 2. Heat
 

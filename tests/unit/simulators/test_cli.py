@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from simulators.cli import main
 from simulators.client import SimulatorClient
-from simulators.site import SimulatedSite, read_site
+from simulators.site import DeviceRow, OpcuaRow, SimulatedSite, read_site
 
 REPOSITORY = Path(__file__).parents[3]
 Start = Callable[..., Awaitable[asyncio.subprocess.Process]]
@@ -93,3 +94,24 @@ async def test_ctl_prints_json(start: Start, tmp_path: Path, site: SimulatedSite
     assert json.loads(out)["faults"] == {"slow": 2.5}
     process.terminate()
     assert await process.wait() == 0
+
+
+def test_a_site_with_opc_ua_and_operators_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--rtus", "2", "--breakers", "2", "--opcua-rtus", "1", "--operators", "127.0.64.9:4841"]
+    assert main(["site", str(tmp_path), *options]) == 0
+    assert [type(device) for device in read_site(tmp_path).devices] == [DeviceRow, OpcuaRow, DeviceRow]
+    assert "port = 4841" in (tmp_path / "site.toml").read_text()
+    assert main(["site", str(tmp_path), "--rtus", "2", "--opcua-rtus", "3"]) == 2
+    assert "at most all RTUs" in capsys.readouterr().err
+
+
+def test_asyncua_is_loaded_only_where_a_device_needs_it(site: SimulatedSite) -> None:
+    """It takes half a second, which the start of a plant on Modbus has no use for."""
+    lines = (
+        "import sys; from pathlib import Path",
+        "from simulators.simulation import Simulation; from simulators.site import read_site; import simulators.cli",
+        f"Simulation(read_site(Path({str(site.path)!r})))",
+        "sys.exit('asyncua' in sys.modules)",
+    )
+    ran = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=REPOSITORY, timeout=60)
+    assert ran.returncode == 0
