@@ -1,307 +1,39 @@
-"""Commands of one device: check, write once, watch.
-
-A request goes QUEUED → CHECKED → WRITTEN → done, and its way is one loop:
-
-1. All requests that are queued share one read of the blocks that carry their position and local, made after they were
-   queued. Already there: DONE. Local, moving, or both contacts made: REFUSED. Not readable: NOT_SENT.
-2. The rest are written one by one, each once. Whatever scan was the last, its word on position and local counts; is it
-   older than ``CHECK_VALID_S``, or of a connection that is gone, the check is made again first. Whether the command may
-   leave is asked once more when the line is free for it. An exception from the device: REFUSED. No valid answer: nobody
-   knows, so watch as well.
-3. All that are written share readback scans, ``READBACK_S`` apart, until the position is there (DONE) or a scan that
-   began after the travel time shows that it isn't: FAILED if the device had accepted the command, else UNKNOWN. If
-   nothing could be read by then: UNKNOWN.
-
-What must stay true: a frame leaves at most once for a request and only before its deadline; one command at a time runs
-for a breaker; every request ends, also when the driver is stopped. On a crash all of this is forgotten: who asked has
-the intent on record and resolves it by reading.
-"""
+"""Commands of one Modbus device: how they leave, and what its exceptions say of them; the rest is ``commander.py``."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import enum
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from protocols.base import CommandOutcome, MonotonicClock, Outcome, Position, Quality
-from protocols.errors import ACKNOWLEDGE, GATEWAY_TARGET_SILENT, DeviceRefused, Expired, FieldError, NotSent
-from protocols.link import Priority, end, spawn
+from protocols.base import MonotonicClock, Position
+from protocols.commander import Answer, Commander, Request, Stage
+from protocols.errors import ACKNOWLEDGE, GATEWAY_TARGET_SILENT, DeviceRefused, FieldError
+from protocols.link import Priority
 from protocols.modbus.client import Transport
 from protocols.modbus.device import ModbusDevice
-from protocols.modbus.site import AddressLike, FeederLike
-
-MAX_QUEUED = 1000
-"""Requests of one device that may wait; one more is NOT_SENT."""
-
-CHECK_VALID_S = 1.0
-"""So old may the reading of position and local be when a command is written, seconds."""
-
-READBACK_S = 0.15
-"""Pause between two readback scans, seconds."""
-
-READBACK_LATEST_S = 1.0
-"""A readback goes before waiting writes when the last one is this old: a long row of writes must not starve it."""
+from protocols.modbus.site import FeederLike
 
 
-class Stage(enum.Enum):
-    """How far a request has come."""
-
-    QUEUED = "queued"
-    CHECKED = "checked"
-    WRITTEN = "written"
-
-
-class CheckAgain(NotSent):
-    """The connection on which the command was checked broke while it waited for the line."""
-
-
-class Request:
-    """One command on its way. deadline: monotonic time by which the frame must have left."""
-
-    __slots__ = (
-        "accepted",
-        "deadline",
-        "feeder",
-        "future",
-        "remark",
-        "stage",
-        "target",
-        "timer",
-        "watch_until",
-    )
-
-    def __init__(self, feeder: FeederLike, target: Position, deadline: float) -> None:
-        self.feeder = feeder
-        self.target = target
-        self.deadline = deadline
-        self.future: asyncio.Future[CommandOutcome] = asyncio.get_running_loop().create_future()
-        self.timer: asyncio.TimerHandle | None = None
-        self.stage = Stage.QUEUED
-        self.accepted = False
-        self.remark = ""
-        self.watch_until = 0.0
-
-    @property
-    def command(self) -> AddressLike:
-        """The point to be written."""
-        points = self.feeder.points
-        return points.open_cmd if self.target is Position.OPEN else points.close_cmd
-
-
-class Commander:
+class ModbusCommander(Commander[FeederLike, Transport]):
     """The commands of one device. allowed: whether writes may leave at all, asked again right before each."""
 
     def __init__(self, device: ModbusDevice, monotonic: MonotonicClock, allowed: Callable[[], bool]) -> None:
-        self._device = device
-        self._monotonic = monotonic
-        self._allowed = allowed
-        self._running: dict[str, Request] = {}
-        self._queue: deque[Request] = deque()
-        self._checked: deque[Request] = deque()
-        self._watched: list[Request] = []
-        self._next_readback = 0.0
-        self._last_readback = 0.0
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        super().__init__(device.device.name, device, monotonic, allowed)
+        self._blocks = device
 
-    def start(self) -> None:
-        """Start the loop."""
-        self._task = spawn(self._run(), f"commands {self._device.device.name}")
+    async def _scan(self, feeders: Iterable[str], priority: Priority) -> None:
+        await self._blocks.scan(self._blocks.blocks_of(feeders), priority)
 
-    async def stop(self) -> None:
-        """End every request: NOT_SENT if no frame left, else UNKNOWN."""
-        if self._task is not None:
-            await end([self._task])
-            self._task = None
-        for request in list(self._running.values()):
-            outcome = Outcome.UNKNOWN if request.stage is Stage.WRITTEN else Outcome.NOT_SENT
-            self._end(request, outcome, "the driver was stopped")
-
-    async def operate(self, feeder: FeederLike, target: Position, timeout_s: float) -> CommandOutcome:
-        """See ``Driver.operate``. If the caller is cancelled, what has not left is withdrawn, else it is watched on."""
-        position = self._position(feeder.name)
-        if not self._allowed():
-            return CommandOutcome(Outcome.REFUSED, position, "monitor only: no write leaves", False)
-        if feeder.name in self._running:
-            return CommandOutcome(Outcome.REFUSED, position, "another command of this breaker is running", False)
-        if self._task is None:
-            return CommandOutcome(Outcome.NOT_SENT, position, "the driver is not running", False)
-        if len(self._queue) + len(self._checked) >= MAX_QUEUED:
-            return CommandOutcome(Outcome.NOT_SENT, position, "queue full", False)
-        request = Request(feeder, target, self._monotonic() + timeout_s)
-        request.timer = asyncio.get_running_loop().call_later(timeout_s, self._expire, request)
-        self._running[feeder.name] = request
-        self._queue.append(request)
-        self._wake.set()
-        try:
-            return await asyncio.shield(request.future)
-        except asyncio.CancelledError:
-            if request.stage is not Stage.WRITTEN:
-                self._end(request, Outcome.NOT_SENT, "withdrawn")
-            raise
-
-    async def _run(self) -> None:
-        while True:
-            now = self._monotonic()
-            readback_due = bool(self._watched) and now >= self._next_readback
-            if readback_due and (not (self._queue or self._checked) or now - self._last_readback > READBACK_LATEST_S):
-                await self._read_back()
-            elif self._queue:
-                await self._check()
-            elif self._checked:
-                await self._write(self._checked.popleft())
-            else:
-                self._wake.clear()
-                pause = self._next_readback - now if self._watched else None
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._wake.wait()
-
-    async def _check(self) -> None:
-        """Read position and local for all that is queued, and decide each."""
-        batch = [request for request in self._queue if not request.future.done()]
-        self._queue.clear()
-        if not batch:
-            return
-        started = self._monotonic()
-        await self._device.scan(self._device.blocks_of(each.feeder.name for each in batch), Priority.OPERATE)
-        for request in batch:
-            name = request.feeder.name
-            if request.future.done():
-                continue
-            if not self._device.fresh_since(name, started):
-                self._end(request, Outcome.NOT_SENT, f"position and local can't be read: {self._device.fault(name)}")
-            elif self._permitted(request):
-                request.stage = Stage.CHECKED
-                self._checked.append(request)
-
-    def _permitted(self, request: Request) -> bool:
-        """True if the command may leave as far as the process image knows; else the request ends here."""
-        reading = self._device.image.breaker(request.feeder.name, self._monotonic())
-        if not self._allowed():
-            self._end(request, Outcome.REFUSED, "monitor only: no write leaves")
-        elif reading.quality is not Quality.GOOD:
-            self._end(request, Outcome.NOT_SENT, f"the quality of the position is {reading.quality}")
-        elif reading.position is request.target:
-            self._end(request, Outcome.DONE, f"already {request.target}")
-        elif reading.local:
-            self._end(request, Outcome.REFUSED, "the local/remote switch stands at local")
-        elif reading.position not in (Position.OPEN, Position.CLOSED):
-            self._end(request, Outcome.REFUSED, f"never on an uncertain state: the position is {reading.position}")
+    async def _send(self, connection: Transport, request: Request[FeederLike]) -> None:
+        points = request.feeder.points
+        point = points.open_cmd if request.target is Position.OPEN else points.close_cmd
+        request.stage = Stage.WRITTEN
+        if point.table == "coil":
+            await connection.write_coil(point.number)
         else:
-            return True
-        return False
+            await connection.write_register(point.number, 1 if point.bit is None else 1 << point.bit)
 
-    async def _write(self, request: Request) -> None:
-        """Let the frame leave, once."""
-        if request.future.done():
-            return
-        if not self._device.fresh_since(request.feeder.name, self._monotonic() - CHECK_VALID_S):
-            self._check_again(request)
-            return
-        if not self._permitted(request):  # a scan since the check may have seen something else
-            return
-        point = request.command
-        epoch = self._device.link.epoch
-
-        async def write(transport: Transport) -> None:
-            if request.future.done():
-                raise Expired("it was ended before the frame could leave")
-            # It may have waited for the line: what was allowed when it was queued counts for nothing now.
-            if self._device.link.epoch != epoch:
-                raise CheckAgain("the connection on which it was checked is gone")
-            if not self._permitted(request):
-                raise Expired("it was not permitted any more when the line was free")
-            request.stage = Stage.WRITTEN
-            if point.table == "coil":
-                await transport.write_coil(point.number)
-            else:
-                await transport.write_register(point.number, 1 if point.bit is None else 1 << point.bit)
-
-        try:
-            await asyncio.shield(self._device.link.submit(Priority.OPERATE, write, request.deadline))
-        except CheckAgain:
-            self._check_again(request)
-        except FieldError as error:
-            self._not_confirmed(request, error)
-        else:
-            self._watch(request, accepted=True, remark="")
-
-    def _check_again(self, request: Request) -> None:
-        """Back to the check; what was checked with it is as old, so all of it shares the next one."""
-        for again in (request, *self._checked):
-            again.stage = Stage.QUEUED
-            self._queue.append(again)
-        self._checked.clear()
-
-    def _not_confirmed(self, request: Request, error: FieldError) -> None:
-        """The write has no plain answer: known refusals end it, the unknown is watched."""
-        if not error.sent:
-            self._end(request, Outcome.NOT_SENT, str(error))
-        elif not isinstance(error, DeviceRefused) or error.code == GATEWAY_TARGET_SILENT:
-            self._watch(request, accepted=False, remark=str(error))
-        elif error.code == ACKNOWLEDGE:
-            self._watch(request, accepted=True, remark=str(error))
-        else:
-            self._end(request, Outcome.REFUSED, f"the device refused: {error}", sent=True)
-
-    def _watch(self, request: Request, *, accepted: bool, remark: str) -> None:
-        now = self._monotonic()
-        request.accepted = accepted
-        request.remark = remark
-        request.watch_until = now + request.feeder.travel_s
-        if not self._watched:
-            self._last_readback = now
-            self._next_readback = now + READBACK_S
-        self._watched.append(request)
-
-    async def _read_back(self) -> None:
-        """One scan for all that is written, and the verdict on each."""
-        started = self._last_readback = self._monotonic()
-        device = self._device
-        await device.scan(device.blocks_of(request.feeder.name for request in self._watched), Priority.READBACK)
-        self._watched = [request for request in self._watched if not self._judge(request, started)]
-        self._next_readback = self._monotonic() + READBACK_S
-
-    def _judge(self, request: Request, started: float) -> bool:
-        """End the request if its end is known, or its time is over."""
-        name, target = request.feeder.name, request.target
-        travel = f"{request.feeder.travel_s:g} s"
-        position = self._position(name)
-        if self._device.fresh_since(name, started):
-            if position is target:
-                detail = f"read back {target}"
-                if not request.accepted:
-                    detail += f"; resolved by readback, the write itself had no valid answer ({request.remark})"
-                self._end(request, Outcome.DONE, detail)
-            elif started >= request.watch_until:
-                if request.accepted:
-                    self._end(request, Outcome.FAILED, f"accepted, but after {travel} the position is {position}")
-                else:
-                    detail = (
-                        f"no valid answer to the write ({request.remark}); after {travel} the position is {position}"
-                    )
-                    self._end(request, Outcome.UNKNOWN, detail)
-        elif self._monotonic() >= request.watch_until:
-            reason = self._device.fault(name)
-            self._end(request, Outcome.UNKNOWN, f"written, but for {travel} the position could not be read: {reason}")
-        return request.future.done()
-
-    def _expire(self, request: Request) -> None:
-        if request.stage is not Stage.WRITTEN:
-            self._end(request, Outcome.NOT_SENT, "the deadline passed before the frame could leave")
-
-    def _end(self, request: Request, outcome: Outcome, detail: str, sent: bool | None = None) -> None:
-        """The one place where a request ends."""
-        if request.future.done():
-            return
-        if request.timer is not None:
-            request.timer.cancel()
-        self._running.pop(request.feeder.name, None)
-        left = request.stage is Stage.WRITTEN and outcome is not Outcome.NOT_SENT if sent is None else sent
-        request.future.set_result(CommandOutcome(outcome, self._position(request.feeder.name), detail, left))
-
-    def _position(self, feeder: str) -> Position:
-        return self._device.image.breakers[feeder].position()
+    def _answer(self, error: FieldError) -> Answer:
+        """An exception is a refusal, but for two: a gateway whose target fell silent, and "accepted, takes time"."""
+        if not isinstance(error, DeviceRefused) or error.code == GATEWAY_TARGET_SILENT:
+            return Answer.DOUBT
+        return Answer.ACCEPTED if error.code == ACKNOWLEDGE else Answer.REFUSED

@@ -22,7 +22,7 @@ from protocols.base import (
     Reading,
 )
 from protocols.link import Counters, Priority, end, spawn
-from protocols.modbus.commands import Commander
+from protocols.modbus.commands import ModbusCommander
 from protocols.modbus.device import ModbusDevice
 from protocols.modbus.points import check_command, check_readable
 from protocols.modbus.site import DeviceLike, FeederLike, MeasurementLike
@@ -51,7 +51,7 @@ class ModbusDriver:
         self._writes_enabled = False
         self._feeders = {feeder.name: feeder for feeder in feeders}
         self._devices: dict[str, ModbusDevice] = {}
-        self._commanders: dict[str, Commander] = {}
+        self._commanders: dict[str, ModbusCommander] = {}
         feeders_of: dict[str, list[FeederLike]] = {device.name: [] for device in devices}
         measurements_of: dict[str, list[MeasurementLike]] = {device.name: [] for device in devices}
         for feeder in feeders:
@@ -64,7 +64,7 @@ class ModbusDriver:
                 device, feeders_of[name], measurements_of[name], place / len(devices), self._monotonic
             )
             self._devices[name] = served
-            self._commanders[name] = Commander(served, self._monotonic, lambda: self._writes_enabled)
+            self._commanders[name] = ModbusCommander(served, self._monotonic, lambda: self._writes_enabled)
         self._measured_by = {measurement.name: self._devices[measurement.device] for measurement in measurements}
         self._sweeper: asyncio.Task[None] | None = None
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from protocols import commander as commands
 from protocols.base import LinkState, Outcome, Position, Quality
-from protocols.modbus import commands
 from protocols.modbus.driver import ModbusDriver
 
 
