@@ -4,7 +4,7 @@ All uses of asyncua's inner parts (seen in release 2.1) are here and in ``space.
 calls mean; answers can be late, spoiled or left out; sessions and subscriptions can be dropped. Without security a client
 may ask for the endpoints and nothing else.
 
-What must stay true: nothing that a client sends ends the simulator.
+What must stay true: nothing that a client sends ends the simulator; what clients leave behind is bounded.
 """
 
 # asyncua's processor has no types.
@@ -44,6 +44,8 @@ _ARGUMENTS = {
 
 Tokens = tuple[type[ua.AnonymousIdentityToken], type[ua.X509IdentityToken], type[ua.UserNameIdentityToken]]
 """As asyncua has declared it; any number of them is right."""
+MAX_SESSIONS: Final = 16
+"""Those whose connection is gone live on until their time-out, as far as there is room."""
 NOBODY: Final = User(role=UserRole.Anonymous)
 
 
@@ -91,12 +93,21 @@ def _answered(replies: list[Reply]) -> list[Reply]:
     return replies
 
 
+class Closing(list[asyncio.Task[None]]):
+    """Where asyncua's connections leave what they still have to do: forgotten when it is done."""
+
+    def append(self, task: asyncio.Task[None]) -> None:
+        super().append(task)
+        task.add_done_callback(self.remove)
+
+
 class RtuCore(InternalServer):
     """asyncua's inner server on a small address space: one run of a device, from power on to power off."""
 
     def __init__(self, rtu: Rtu, uri: str, user: str, password: str, strangers: int) -> None:
         super().__init__(user_manager=Users(user, password))
         self.rtu = rtu
+        self._ending = Closing()
         self.disabled_clock = True
         self.match_discovery_source_ip = False
         tokens = (ua.UserNameIdentityToken if user else ua.AnonymousIdentityToken,)
@@ -118,7 +129,12 @@ class RtuCore(InternalServer):
         return sample(ua.Variant(now, ua.VariantType.DateTime), now)
 
     def create_session(self, name: str, user: User = NOBODY, external: bool = False) -> InternalSession:
-        """A session of ours."""
+        """A session of ours. One more than MAX_SESSIONS costs the one that has been quiet longest its life."""
+        sessions = self._external_sessions.values()
+        if external and len(sessions) >= MAX_SESSIONS:
+            oldest = min(sessions, key=lambda one: one._last_activity)
+            self.unregister_external_session(oldest)
+            self._ending.append(asyncio.get_running_loop().create_task(oldest.close_session(True)))
         return RtuSession(self, self.aspace, self.subscription_service, name, user=user, external=external)
 
     async def show(self, variable: Variable) -> None:
@@ -235,14 +251,6 @@ class Processor(UaProcessor):
             self._transport.write(data[:-1] + bytes((data[-1] ^ 0x55,)))
             return
         super().send_response(requesthandle, seqhdr, response, msgtype)
-
-
-class Closing(list[asyncio.Task[None]]):
-    """Where asyncua's connections leave what they still have to do: forgotten when it is done."""
-
-    def append(self, task: asyncio.Task[None]) -> None:
-        super().append(task)
-        task.add_done_callback(self.remove)
 
 
 class Link(OPCUAProtocol):

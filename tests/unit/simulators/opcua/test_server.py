@@ -13,6 +13,7 @@ from cryptography import x509
 
 from simulators.client import SimulatorClient
 from simulators.control import ControlError
+from simulators.opcua.wire import MAX_SESSIONS
 from simulators.simulation import Simulation
 
 FIRST, SECOND = "F002-001", "F002-002"
@@ -238,6 +239,22 @@ async def test_a_subscription_falls_silent_and_the_session_does_not(
         await asyncio.sleep(0.1)
         later = {name for name, _ in master.notes[2:]}
         assert later == (set() if fault == "drop_subscription" else {f"{SECOND}/Pos"})
+
+
+async def test_clients_that_vanish_leave_a_bounded_rest(
+    connect: Any, control: SimulatorClient, simulation: Simulation
+) -> None:
+    """Their sessions and subscriptions live on for a while, as they should; never more than the device has room for."""
+    for _ in range(MAX_SESSIONS + 4):
+        async with connect() as master:
+            await master.watch(f"{FIRST}/Pos")
+            master.client.uaclient.disconnect_socket()
+    core = simulation.field["RTU002"]._core  # type: ignore[attr-defined]
+    await asyncio.sleep(0.05)
+    assert len(core._external_sessions) <= MAX_SESSIONS
+    assert len(core.subscription_service.subscriptions) <= MAX_SESSIONS
+    async with connect() as master:
+        assert await master.pos(FIRST) == 2
 
 
 async def test_a_restart_moves_the_namespace_and_no_breaker(
