@@ -1,4 +1,4 @@
-"""The trust list, as it was read from its folders (``trust_files.py``), and whether a certificate is under it: authorities, revocation lists, time.
+"""Whether a certificate is under the trust list: authorities, revocation lists, dates. ``trust_files.py`` reads the list.
 
 The rules of OPC UA Part 4, 6.1.3: a certificate is trusted if it is in the trust list itself, or if an authority of its
 chain is; the chain must be whole up to a self-signed authority; and for each certificate that an authority issued there

@@ -36,6 +36,7 @@ def pki() -> Pki:
     return made
 
 
+@settings(deadline=None)  # keys are made in the first example
 @given(st.binary(max_size=400), st.none() | st.text(max_size=30))
 def test_any_bytes(data: bytes, uri: str | None) -> None:
     with pytest.raises(CertificateRefused) as refused:
@@ -43,7 +44,7 @@ def test_any_bytes(data: bytes, uri: str | None) -> None:
     assert str(refused.value).isprintable()
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, len(DER) - 1), st.integers(1, 255)), min_size=1, max_size=3, unique_by=lambda x: x[0]
@@ -58,6 +59,7 @@ def test_a_trusted_certificate_with_any_byte_changed(changes: list[tuple[int, in
     assert str(refused.value).isprintable()
 
 
+@settings(deadline=None)  # keys are made in the first example
 @given(st.integers(0, len(DER) - 1), st.binary(max_size=20), st.integers(0, 30))
 def test_a_trusted_certificate_cut_and_glued(at: int, inserted: bytes, removed: int) -> None:
     data = DER[:at] + inserted + DER[at + removed :]
@@ -80,6 +82,7 @@ def encoded(node: tuple[int, object]) -> bytes:
     return bytes([tag]) + size + body
 
 
+@settings(deadline=None)  # keys are made in the first example
 @given(_DERS)
 def test_well_formed_asn1_that_is_no_certificate(node: tuple[int, object]) -> None:
     for read in (parse, parse_crl):
@@ -87,6 +90,7 @@ def test_well_formed_asn1_that_is_no_certificate(node: tuple[int, object]) -> No
             read(encoded(node))
 
 
+@settings(deadline=None)  # keys are made in the first example
 @given(st.text(min_size=1, max_size=40).filter(lambda name: all(c < "\ud800" or c > "\udfff" for c in name)))
 def test_any_name_is_told_in_one_line(name: str) -> None:
     try:
@@ -99,6 +103,7 @@ def test_any_name_is_told_in_one_line(name: str) -> None:
     assert str(refused.value).isprintable()
 
 
+@settings(deadline=None)  # keys are made in the first example
 @given(st.integers(-20_000, 20_000), st.sampled_from(list(Use)))
 def test_dates_decide_alone(days: int, use: Use) -> None:
     now = NOW + timedelta(days=days)
@@ -109,6 +114,7 @@ def test_dates_decide_alone(days: int, use: Use) -> None:
             pki().check(DER, URI, now, use)
 
 
+@settings(deadline=None)  # keys are made in the first example
 @given(st.binary(max_size=300), st.sampled_from(["CERTIFICATE", "X509 CRL"]))
 def test_any_pem(body: bytes, label: str) -> None:
     data = b"-----BEGIN " + label.encode() + b"-----\n" + body + b"\n-----END " + label.encode() + b"-----\n"
@@ -127,7 +133,7 @@ def revocation() -> tuple[Party, Party, bytes]:
     return root, client, crl(root, [client])
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_revocation_list_with_any_byte_changed_never_lets_anybody_in_that_it_named(data: st.DataObject) -> None:
     root, client, whole = revocation()

@@ -284,7 +284,7 @@ class TestABrokenFile:
         with pytest.raises(BrokenUserFile, match="more than 10 bytes"):
             UserFile(users.path).accounts()
 
-    @settings(max_examples=150)
+    @settings(max_examples=150, deadline=None)
     @given(st.text(max_size=200) | st.sampled_from(BROKEN))
     def test_any_text_is_users_or_a_sentence(self, text: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -293,7 +293,7 @@ class TestABrokenFile:
             path.chmod(0o600)
             _read_or_refuse(path)
 
-    @settings(max_examples=150)
+    @settings(max_examples=150, deadline=None)
     @given(
         st.dictionaries(
             st.text(max_size=8),
