@@ -1,9 +1,10 @@
 """Method calls: is this the object's method, may this caller call it, are these the arguments that it declares?
 
 Then the gateway is asked, and its answer goes back with a status code and a sentence. Clients read the sentence as the
-first output argument (Message); it is sent with bad status codes, too. asyncua's ``Node.call_method`` raises on a bad
-status before it looks at outputs: there the status code is what a person sees, and the low-level ``call`` (as well as
-node-opcua's ``session.call``) gives both.
+first output argument (Message); it is sent with bad status codes, too, and once more as AdditionalInfo of the call's
+DiagnosticInfo to clients that ask for diagnostics of operations. asyncua's ``Node.call_method`` raises on a bad status before it looks at
+either: there the status code is what a person sees; its low-level ``uaclient.call`` and node-opcua's ``session.call`` give
+the outputs, too.
 
 What must stay true: a call never reaches the gateway unless all of it was right; no argument is converted; whatever the
 gateway answers or raises, the caller gets a result and the loop goes on. Standard methods of conditions (Acknowledge,

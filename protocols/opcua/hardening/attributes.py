@@ -16,6 +16,8 @@ from protocols.opcua.hardening.subscription import stamped
 from protocols.opcua.surface import Doing
 
 _log = structlog.get_logger(__name__)
+_ABOUT_OPERATIONS = 0xC0
+"""Bits of ReturnDiagnostics: texts about single operations (Part 4, 7.33)."""
 _BINARY = ("", "Default Binary")
 
 
@@ -107,7 +109,18 @@ async def call(core: Core, request: Request, parameters: Any) -> Any:
         if not session.active:
             raise fault(ua.StatusCodes.BadSessionClosed)
         response.Results.append(await _call(core, session, method))
+    if request.diagnostics & _ABOUT_OPERATIONS:
+        response.DiagnosticInfos = [_sentence(result) for result in response.Results]
     return response
+
+
+def _sentence(result: ua.CallMethodResult) -> ua.DiagnosticInfo:
+    """Why a call was refused, for clients that look at no outputs of a call that failed: as AdditionalInfo (asyncua writes
+    the number of a LocalizedText with the bit of a Locale)."""
+    outputs = result.OutputArguments
+    if result.StatusCode.is_good() or not outputs or not isinstance(outputs[0].Value, str):
+        return ua.DiagnosticInfo()
+    return ua.DiagnosticInfo(AdditionalInfo=ua.String(outputs[0].Value))
 
 
 async def _call(core: Core, session: Session, method: ua.CallMethodRequest) -> ua.CallMethodResult:

@@ -320,7 +320,7 @@ class Connection(asyncio.Protocol):
         parameters = await self._decoded(service, data)
         hint = header.TimeoutHint / 1000
         gives_up = asyncio.get_running_loop().time() + hint if hint else 0.0
-        request = Request(session, handle, request_id, gives_up)
+        request = Request(session, handle, request_id, gives_up, int(header.ReturnDiagnostics))
         if service.slow:
             self._aside(service.handler, request, parameters)
             return

@@ -29,12 +29,14 @@ SLICE = 50
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request that is being served. loop time when it gives up: 0 for never."""
+    """One request that is being served. gives_up: loop time, 0 for never. diagnostics: what the client wants to be told
+    beside status codes, as the bits of its request header."""
 
     session: Session
     handle: int
     request_id: int
     gives_up: float
+    diagnostics: int = 0
 
 
 Handler = Callable[["Core", Request, Any], Awaitable[Any]]

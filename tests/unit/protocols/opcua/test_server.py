@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 import pytest_asyncio
 from asyncua import Client, ua
+from asyncua.ua.ua_binary import struct_from_binary
 from surface_house import House, house
 from surface_site import BREAKER, T0, URI, Gateway, small_site
 
@@ -204,6 +205,18 @@ async def test_each_status_has_a_code_and_the_sentence_comes_with_it(
     result = await call(client, "Feeder/F1", OPEN, WHY)
     assert not result.StatusCode.is_good()
     assert result.OutputArguments[0].Value == f"It is {status.value}."
+
+
+async def test_a_client_that_asks_for_diagnostics_gets_the_sentence_there_as_well(
+    client: Client, gateway: Gateway
+) -> None:
+    gateway.answer = Answer(Status.REFUSED, "It is blocked.")
+    request = ua.CallRequest()
+    request.RequestHeader.ReturnDiagnostics = 0x80
+    request.Parameters.MethodsToCall = [ua.CallMethodRequest(ua.NodeId("Feeder/F1", N), ua.NodeId(OPEN, N), [WHY])]
+    response = struct_from_binary(ua.CallResponse, await client.uaclient.protocol.send_request(request))
+    assert response.Results[0].StatusCode.name == "BadInvalidState"
+    assert [each.AdditionalInfo for each in response.DiagnosticInfos] == ["It is blocked."]
 
 
 async def test_wrong_calls_never_reach_the_gateway(client: Client, gateway: Gateway) -> None:
