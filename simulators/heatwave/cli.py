@@ -16,10 +16,10 @@ from simulators.control import ControlError
 from simulators.generate import generate
 from simulators.heatwave.checks import Check, Verdict
 from simulators.heatwave.operator import Console, OperatorError
-from simulators.heatwave.play import Play, StoryError
+from simulators.heatwave.play import Play
 from simulators.heatwave.scenario import FAST, Scenario, free_port, plan
 from simulators.heatwave.screen import DIM, GREEN, RED, YELLOW, Screen, clock
-from simulators.heatwave.station import GatewayAway, GatewayRefused, ProcessEnded, Station
+from simulators.heatwave.station import GatewayAway, GatewayRefused, ProcessEnded, Station, StoryError
 
 PASSED, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 WORDS = {Verdict.HOLDS: ("PASS", GREEN), Verdict.FAILS: ("FAIL", RED), Verdict.NOTE: ("note", YELLOW)}

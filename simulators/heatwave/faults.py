@@ -33,8 +33,11 @@ class FaultPlay:
             self.done[feeder] = WORDS[kind]
         return [f"{feeder} {what}" for feeder, what in self.done.items()]
 
-    async def before_the_return(self, opened: Rows, silent_s: float) -> list[str]:
-        """One open breaker gets stuck; another RTU, that with most open breakers, falls silent. Raises ControlError."""
+    async def before_the_return(self, opened: Rows, silent_s: float, restarted: str = "") -> list[str]:
+        """One open breaker gets stuck; another RTU, that with most open breakers, falls silent; one on OPC UA restarts.
+
+        Raises ControlError.
+        """
         told = []
         free = sorted((name for name in opened if name not in self.done), key=lambda n: (str(opened[n]["tier"]), n))
         by_device = Counter(str(opened[name]["device"]) for name in free)
@@ -44,6 +47,10 @@ class FaultPlay:
             self.done[feeder] = "stuck open"
             by_device.pop(str(opened[feeder]["device"]), None)
             told.append(f"{feeder} stuck open")
+        if restarted:
+            by_device.pop(restarted, None)
+            await self.simulator.fault("restart", restarted)
+            told.append(f"{restarted} restarts, and numbers its OPC UA namespaces anew")
         if by_device and silent_s > 0:
             self.silent_rtu, count = by_device.most_common(1)[0]
             self.silenced = frozenset(n for n in opened if opened[n]["device"] == self.silent_rtu)

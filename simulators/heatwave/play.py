@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 from simulators.heatwave.checks import Check, Evidence, judge, stages
 from simulators.heatwave.faults import FaultPlay
 from simulators.heatwave.narrator import WAITS, Narrator, audit_words, hold_words, local, session_words
-from simulators.heatwave.operator import NAME, ROLE, Console
+from simulators.heatwave.operator import NAME, Console
 from simulators.heatwave.scenario import Scenario
-from simulators.heatwave.screen import BOLD, GREEN, RED, YELLOW, Screen, clock
-from simulators.heatwave.station import GatewayAway, Station
+from simulators.heatwave.screen import GREEN, RED, YELLOW, Screen, clock
+from simulators.heatwave.shift import Shift
+from simulators.heatwave.station import GatewayAway, Station, StoryError
 from simulators.heatwave.view import Gateway, View, gateway_of, number, plant_of, rows
 
 LOOK_S = 0.25
@@ -25,10 +26,6 @@ KILL_AT = 0.8
 START_LIMIT_S = 60.0
 MASS_LIMIT_S = 90.0
 AWAY_LIMIT_S = 30.0
-
-
-class StoryError(Exception):
-    """The story did not go on; the text says what was waited for."""
 
 
 class Play:
@@ -41,11 +38,11 @@ class Play:
         self.station = station
         self.screen = screen
         self.console = console
+        self.shift = Shift(console, station, screen)
         self.narrator = Narrator(screen, station)
         self.faults = FaultPlay(station.simulator)
         self.evidence = Evidence(scenario.feeders, critical, {}, [], {})
         self.view: View | None = None
-        self._sessions_told = 0
         self._dark = True
         self._away_since: float | None = None
 
@@ -67,32 +64,13 @@ class Play:
         await self.look()
         nodes = min(self.scenario.opcua_rtus, self.scenario.rtus)
         self.screen.event(f"simulator runs: {count}, {nodes} on OPC UA and the others on Modbus TCP")
-        await self._employ()
+        await self.shift.employ()
         await self.station.start_gateway()
         self._dark = False
         view = await self.until("the gateway to read every breaker", self._is_up, START_LIMIT_S)
         gateway = self.gateway(view)
         self.screen.event(f"gateway is ready: {gateway.total:,} breakers read over {gateway.links_up} links")
         self.console.start()
-
-    async def _employ(self) -> None:
-        """The operator gets a name, and their console is trusted: both on the gateway's own command line."""
-        self.console.make_certificate()
-        await self._administer("users", "add", NAME, "--role", ROLE, "--password-stdin", given=self.console.password)
-        await self._administer("certs", "trust", str(self.console.certificate))
-        self.screen.event(f"on the box: gridlatch users add {NAME} --role {ROLE}; gridlatch certs trust console.der")
-
-    async def _administer(self, *arguments: str, given: str = "") -> None:
-        code, said = await self.station.command_line(*arguments, given=given)
-        if code != 0:
-            raise StoryError(f"gridlatch {' '.join(arguments[:2])} failed (exit code {code}): {said}")
-
-    def _tell_console(self) -> None:
-        if self.console.sees and self.console.sessions != self._sessions_told:
-            self._sessions_told = self.console.sessions
-            again = f"is back by itself (session {self.console.sessions})" if self.console.sessions > 1 else "logged in"
-            seen = self.console.sees.partition("; waits for")[0]
-            self.screen.event(f"operator: {NAME} {again}, OPC UA signed and encrypted; sees: {seen}", BOLD)
 
     # 2. Heat
 
@@ -170,29 +148,17 @@ class Play:
         limit_s = 2 * self.grid_s(self.scenario.cooldown_s) + MASS_LIMIT_S
         view = await self.until("the next wait after the cooldown", next_wait, limit_s)
         end = self.gateway(view).until
-        await self._override("hold", "ambulance station asks for time")
+        await self.shift.override("hold", "ambulance station asks for time", self.look)
         view = await self.until("the hold to be taken", lambda v: v.phase == "held", 20.0)
         self.evidence.sessions = self.console.sessions
         self.evidence.session, self.evidence.session_ok = session_words(await self.station.ask("status"), NAME)
         held_at = view.plant.now
         pause = timedelta(seconds=self.scenario.hold_s * self.scenario.rate)
         await self.until("the operator to finish", lambda v: v.plant.now - held_at >= pause, 30.0)
-        await self._override("resume", "generator runs")
+        await self.shift.override("resume", "generator runs", self.look)
         view = await self.until("the procedure to go on", lambda v: v.phase not in ("held", ""), 20.0)
         self.evidence.hold, self.evidence.hold_ok = hold_words(self.gateway(view), end)
         self.screen.event(f"the override: {self.evidence.hold}", GREEN if self.evidence.hold_ok else RED)
-
-    async def _override(self, decision: str, reason: str) -> None:
-        self.screen.event(f"operator: LoadShedding.Override({decision}, '{reason}') by {NAME} over OPC UA", BOLD)
-        asking = asyncio.ensure_future(self.console.override(decision, reason))
-        try:
-            while not asking.done():
-                await self.look()
-                await asyncio.wait({asking}, timeout=LOOK_S)
-            told = await asking
-        finally:
-            asking.cancel()
-        self.screen.event(f"the gateway answers: {told.message}")
 
     # 5. Evening
 
@@ -201,7 +167,8 @@ class Play:
         limit_s = 2 * self.grid_s(3.5 * 3600)
         phases = (self.scenario.silent_while, "restoring")
         await self.until("a calm load", lambda v: v.phase in phases, limit_s)
-        told = await self.faults.before_the_return(await self.station.breakers(position="open"), self.scenario.silent_s)
+        opened = await self.station.breakers(position="open")
+        told = await self.faults.before_the_return(opened, self.scenario.silent_s, self.scenario.last_on_opcua)
         if told:
             self.screen.event(f"secretly broken: {'; '.join(told)}", YELLOW)
         view = await self.until("the procedure to end", lambda v: not v.phase, limit_s)
@@ -302,6 +269,6 @@ class Play:
                     raise StoryError(f"the gateway has not answered for {AWAY_LIMIT_S:g} s: {error}") from error
         view = self.view = View(plant, gateway)
         self.screen.show(view)
-        self._tell_console()
+        self.shift.tell()
         await self.narrator.tell(view)
         return view

@@ -54,6 +54,11 @@ class Scenario:
         """Breakers in all."""
         return self.rtus * self.breakers
 
+    @property
+    def last_on_opcua(self) -> str:
+        """The last RTU that speaks OPC UA; empty if none does."""
+        return f"RTU{self.rtus:03d}" if self.opcua_rtus else ""
+
 
 FAST = Scenario(
     rtus=4,

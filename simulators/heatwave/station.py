@@ -40,6 +40,10 @@ class ProcessEnded(Exception):
     """A process that should run has ended; the text has the end of its log."""
 
 
+class StoryError(Exception):
+    """The story did not go on; the text says what was waited for, or what failed."""
+
+
 @dataclass(slots=True)
 class Running:
     """One process that was started here, and its log."""
