@@ -253,6 +253,14 @@ class TestWhoIsTurnedAway:
     def test_what_is_no_certificate(self, pki: Pki, der: bytes) -> None:
         assert refusal(pki, der).reason is Reason.MALFORMED
 
+    def test_more_bytes_than_any_certificate_has_are_not_even_parsed(self, pki: Pki) -> None:
+        comment = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x04\x82\x40\x00" + bytes(0x4000))
+        client = make(more=[(comment, False)])
+        put(pki, client.der)
+        refused = refusal(pki, client.der)
+        assert refused.reason is Reason.MALFORMED
+        assert "no more than 16384 are read" in str(refused)
+
     def test_a_certificate_with_something_behind_it(self, pki: Pki) -> None:
         client = make()
         put(pki, client.der)
