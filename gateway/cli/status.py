@@ -185,10 +185,26 @@ def _gateway(result: Fields, day: str) -> list[str]:
             f"{count(journal.number('records'))} records in batch {count(journal.number('batch'))}, "
             f"head {journal.text('hash')[:16]}, {journal.text('path')}",
         ),
+        *_operators(result),
         _row(
             "Engine",
             f"{count(engine.number('instances'))} instances, {count(engine.number('turns'))} turns, "
             f"{count(engine.number('queued'))} queued, {count(engine.number('pending_activities'))} activities, "
             f"{count(engine.number('replays'))} replays",
         ),
+    ]
+
+
+def _operators(result: Fields) -> list[str]:
+    """The OPC UA server, where the site has one."""
+    if not result.raw("operators"):
+        return []
+    door = result.part("operators")
+    number = door.number("sessions")
+    users = door.texts("users")
+    there = f"{count(number)} {'session' if number == 1 else 'sessions'}" + (f": {', '.join(users)}" if users else "")
+    state = there if door.flag("open") else "not open"
+    until = door.text("certificate_expires")[:10]
+    return [
+        _row("OPC UA", f"{door.text('endpoint')}, {state}, certificate {door.text('certificate')[:16]} until {until}")
     ]

@@ -1,7 +1,7 @@
 """Carries what is committed to the operators' server, as values of its objects.
 
-Theory of operation. The engine says which instances have just been committed; their names are collected here, and a few
-times a second a slice of them is decoded, compared with what was told before, and told where it differs: however often
+Theory of operation. The engine says which instances have just been committed; their names are collected here, and as soon
+as there is time a slice of them is decoded, compared with what was told before, and told where it differs: however often
 a breaker changes in between, it is told as it is now. What only the process image knows (a load, the age of a reading) is
 looked at in turn, all breakers each ``SWEEP_S``. Station, procedure, orchestrations and timers are told in rounds.
 
@@ -14,6 +14,7 @@ end. On a crash nothing is lost: everything is told again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -39,6 +40,9 @@ from gateway.shedding.entities import BREAKER, substation_id, transformer_id
 from protocols.opcua.surface import Change, Doing, Grade, Sample, Server
 
 FLUSH_S = 0.1
+"""The station is told at most so often; and somebody looks whether there is anything to tell at least so often."""
+GAP_S = 0.005
+"""Between two slices, at least: what is committed on a quiet day is told at once, so that who was answered reads it."""
 SLICE_S = 0.01
 REST = 3.0
 """After a slice that left something, so many times its length is left to others."""
@@ -167,6 +171,7 @@ class Feed:
         self._station_changed = True
         self._procedure = ""
         self._begun = False
+        self._awake = asyncio.Event()
         self._own = (str(substation_id(desk.field.site)), str(transformer_id(desk.field.site)))
 
     def site_changed(self) -> None:
@@ -209,6 +214,7 @@ class Feed:
 
     def _committed(self, instance: Instance) -> None:
         """See Engine.on_commit."""
+        self._awake.set()
         if isinstance(instance, EntityInstance):
             if instance.name == BREAKER:
                 self._breakers.committed(instance.core.id.key)
@@ -221,12 +227,16 @@ class Feed:
     async def _tell_values(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            self._awake.clear()
             began = loop.time()
             self._breakers.slice(SLICE_S)
-            if self._station_changed or began >= self._station_at + ROUND_S:
+            if began >= self._station_at + (FLUSH_S if self._station_changed else ROUND_S):
                 self.tell_station()
-            worked_s = loop.time() - began
-            await asyncio.sleep(worked_s * REST if self._breakers.behind else max(FLUSH_S, worked_s * REST))
+            await asyncio.sleep(max(GAP_S, (loop.time() - began) * REST))
+            if not self._breakers.behind:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(FLUSH_S):
+                        await self._awake.wait()
 
     def tell_station(self) -> None:
         """Tell of the gateway, the stress, the procedure and the door."""

@@ -32,7 +32,7 @@ SHEDDING = ObjectType(
         Variable("Since", _TIME, "Since when it has the station."),
         Variable("Cause", _STRING, "Why it was started."),
         Variable("Phase", _STRING, "Phase of the procedure, in a word."),
-        Variable("Tier", _STRING, "Tier that is being shed, or was shed last."),
+        Variable("Tier", _STRING, "Tier that is being shed; empty while none is."),
         Variable("WaitsFor", _STRING, "What the procedure waits for."),
         Variable("Until", _TIME, "Until when it waits, in engine time; Bad where the clock sets no end."),
         Variable("Sentence", _STRING, "What goes on, in a sentence."),

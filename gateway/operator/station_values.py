@@ -38,6 +38,9 @@ def gateway(desk: Desk, station: Substation) -> Values:
     site, health = desk.field.site, desk.health
     seq, batch, head = health.head()
     hold, found, told = held(desk, station), links(desk), warnings(desk, station)
+    in_time = health.synchronized()
+    if in_time is False:
+        told.append("the clock of this machine is not synchronised")
     held_why = str(hold["why"]) if hold["held"] else ""
     troubled = [f"{one['device']} {one['state']}: {one['detail']}" for one in _objects(found["troubled"])]
     mode = (station.mode or site.shedding.mode).value
@@ -48,7 +51,7 @@ def gateway(desk: Desk, station: Substation) -> Values:
         "Mode": sample(mode),
         "Held": sample(bool(hold["held"])),
         "HeldWhy": _text(held_why),
-        "ClockSynchronised": sample(health.synchronized()),
+        "ClockSynchronised": sample(in_time),
         "WallStep": sample(round(desk.clock.wall_step_s(), 1)),
         "JournalSeq": Sample(seq),
         "JournalBatch": Sample(batch),
