@@ -3,7 +3,8 @@ once. Each test sees only what was told since it began, and comes from an addres
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import pytest_asyncio
 from opcua_house import House, Keys, Peer, long_ago, make_keys
 
+from protocols.opcua import passwords
 from protocols.opcua.hardening import Limits
 
 LIMITS = Limits(
@@ -52,6 +54,18 @@ def people() -> People:
         make_keys("stranger"),
         make_keys("expired", long_ago()),
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_passwords() -> Iterator[None]:
+    """scrypt takes a tenth of a second for each log-in, and there are some hundred here; a thousandth will do."""
+
+    def quick(password: str, n: int, r: int, p: int, salt: bytes, length: int) -> bytes:
+        return hashlib.scrypt(password.encode(), salt=salt, n=2**4, r=r, p=p, dklen=length)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_scrypt", quick)
+        yield
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

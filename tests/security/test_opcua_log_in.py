@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from asyncua import ua
 from asyncua.ua.uaerrors import BadUserAccessDenied, UaStatusCodeError
 from opcua_house import PASSWORD, House, Peer, make_keys, node, sign_as_user, std, until
 
+from protocols.opcua import passwords
 from protocols.opcua.hardening import Limits
 from protocols.opcua.surface import Doing
 
@@ -117,7 +119,9 @@ async def test_a_broken_password_token_is_refused(house: House, mallory: Peer, s
     assert isinstance(await knock(mallory, token), BadUserAccessDenied)
 
 
-@pytest.mark.parametrize("plain", [b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\x10\x00\x00\x00", b"\x04\x00\x00\x00abcd"])
+@pytest.mark.parametrize(
+    "plain", [b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\x10\x00\x00\x00", b"\x04\x00\x00\x00abcd"]
+)
 async def test_a_length_that_lies_is_refused(house: House, mallory: Peer, plain: bytes) -> None:
     await mallory.open()
     await mallory.session()
@@ -194,8 +198,9 @@ async def test_each_call_says_who_called(house: House, alice: Peer, mallory: Pee
     assert len(house.backend.calls) == 20
 
 
-async def test_log_ins_don_t_hold_the_loop(house: House, people: Any, peers: Any) -> None:
-    """scrypt takes a tenth of a second each; the loop must not wait for it."""
+async def test_log_ins_don_t_hold_the_loop(house: House, people: Any, peers: Any, monkeypatch: Any) -> None:
+    """scrypt takes a tenth of a second each (here: a sleep); the loop must not wait for it."""
+    monkeypatch.setattr(passwords, "_scrypt", lambda *_: time.sleep(0.1) or b"")
     crowd = [Peer(house, people.mallory) for _ in range(5)]
     peers.extend(crowd)
     for peer in crowd:
@@ -210,16 +215,22 @@ async def test_log_ins_don_t_hold_the_loop(house: House, people: Any, peers: Any
     assert turns > 50, "while passwords were looked at, the loop did nothing else"
 
 
-async def test_who_hangs_up_while_logging_in_leaves_nothing_behind(house: House, mallory: Peer) -> None:
+async def test_who_hangs_up_while_logging_in_leaves_nothing_behind(
+    house: House, mallory: Peer, monkeypatch: Any
+) -> None:
+    quick = passwords._scrypt
+    monkeypatch.setattr(passwords, "_scrypt", lambda *each: time.sleep(0.2) or quick(*each))
     await mallory.open()
     await mallory.session()
     knocking = asyncio.ensure_future(mallory.activate(mallory.identity("ola", PASSWORD)))
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0.05)
     mallory.close()
     with pytest.raises(ConnectionError):
         await knocking
     await house.settled()
+    await asyncio.sleep(0.25)
     assert house.server.sessions() == []
+    assert house.backend.told(Doing.LOGIN) == []
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

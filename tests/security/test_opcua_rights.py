@@ -71,7 +71,11 @@ async def test_browsing_a_variable_that_may_not_be_read_is_refused(house: House,
 async def test_nothing_can_be_written(house: House, alice: Peer) -> None:
     await alice.log_in("sec")
     request = ua.WriteRequest()
-    for target in (node("Feeder/F1/Kw"), std(ua.ObjectIds.Server_ServiceLevel), std(ua.ObjectIds.Server_NamespaceArray)):
+    for target in (
+        node("Feeder/F1/Kw"),
+        std(ua.ObjectIds.Server_ServiceLevel),
+        std(ua.ObjectIds.Server_NamespaceArray),
+    ):
         for attribute in (ua.AttributeIds.Value, ua.AttributeIds.DisplayName, ua.AttributeIds.UserAccessLevel):
             value = ua.WriteValue(NodeId=target, AttributeId=attribute, Value=ua.DataValue(ua.Variant(1.0)))
             request.Parameters.NodesToWrite.append(value)
@@ -91,7 +95,9 @@ async def test_nothing_can_be_written(house: House, alice: Peer) -> None:
         (ua.DeleteReferencesRequest, ua.DeleteReferencesResponse),
     ],
 )
-async def test_the_address_space_can_t_be_changed(house: House, alice: Peer, request_type: Any, response_type: Any) -> None:
+async def test_the_address_space_can_t_be_changed(
+    house: House, alice: Peer, request_type: Any, response_type: Any
+) -> None:
     await alice.log_in("sec")
     with pytest.raises(BadUserAccessDenied):
         await alice.ask(request_type(), response_type)
