@@ -20,6 +20,8 @@ from asyncua.server.address_space import AddressSpace, AttributeValue, NodeData
 from simulators.opcua.points import Node
 from simulators.opcua.rtu import GOOD, Kind, Method, Rtu, Variable
 
+MOST_NODES: Final = 200
+"""In one request, as a small device has it: one with more is refused."""
 STANDARD: Final = "http://opcfoundation.org/UA/"
 STRANGER: Final = "urn:gridlatch:simulator:firmware"
 """Namespaces that come with a restart, so that the device's own gets another index."""
@@ -88,10 +90,15 @@ _STANDARD: Final[tuple[tuple[int, str, ua.NodeClass, int | None], ...]] = (
     (_I.BaseDataVariableType, "BaseDataVariableType", _VARIABLE_TYPE, _I.BaseVariableType),
     (_I.PropertyType, "PropertyType", _VARIABLE_TYPE, _I.BaseVariableType),
 )
+_LIMITS: Final = _I.Server_ServerCapabilities_OperationLimits
+_MOST_READ: Final = _I.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead
+_MOST_ITEMS: Final = _I.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall
 _SERVER: Final = (
     (_I.Server_NamespaceArray, "NamespaceArray", _I.Server, _I.String),
     (_I.Server_ServerArray, "ServerArray", _I.Server, _I.String),
     (_I.Server_ServiceLevel, "ServiceLevel", _I.Server, _I.Byte),
+    (_MOST_READ, "MaxNodesPerRead", _LIMITS, _I.UInt32),
+    (_MOST_ITEMS, "MaxMonitoredItemsPerCall", _LIMITS, _I.UInt32),
     (_I.Server_ServerStatus, "ServerStatus", _I.Server, _I.ServerStatusDataType),
     (_I.Server_ServerStatus_State, "State", _I.Server_ServerStatus, _I.ServerState),
     (_I.Server_ServerStatus_StartTime, "StartTime", _I.Server_ServerStatus, _I.UtcTime),
@@ -125,11 +132,19 @@ class Space:
             ids.Server_NamespaceArray: ua.Variant(namespaces, strings),
             ids.Server_ServerArray: ua.Variant([application_uri], strings),
             ids.Server_ServiceLevel: ua.Variant(255, ua.VariantType.Byte),
+            _MOST_READ: ua.Variant(MOST_NODES, ua.VariantType.UInt32),
+            _MOST_ITEMS: ua.Variant(MOST_NODES, ua.VariantType.UInt32),
             ids.Server_ServerStatus: ua.Variant(status, ua.VariantType.ExtensionObject),
             ids.Server_ServerStatus_State: ua.Variant(int(status.State), ua.VariantType.Int32),
             ids.Server_ServerStatus_StartTime: ua.Variant(status.StartTime, moment),
             ids.Server_ServerStatus_CurrentTime: ua.Variant(status.CurrentTime, moment),
         }
+        for number, word, over in (
+            (ids.Server_ServerCapabilities, "ServerCapabilities", ids.Server),
+            (_LIMITS, "OperationLimits", ids.Server_ServerCapabilities),
+        ):
+            name = ua.QualifiedName(word, ua.UInt16(0))
+            self._node(std(number), _OBJECT, name, (std(over), ids.HasComponent), ids.BaseObjectType)
         for number, word, above, data_type in _SERVER:
             name = ua.QualifiedName(word, ua.UInt16(0))
             self._variable(std(number), name, std(above), std(data_type), values[number])

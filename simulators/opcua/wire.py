@@ -13,6 +13,7 @@ What must stay true: nothing that a client sends ends the simulator; what client
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, cast
 
@@ -27,7 +28,7 @@ from asyncua.server.user_managers import UserManager
 
 from simulators.opcua.points import Constant, Node
 from simulators.opcua.rtu import Kind, Reply, Rtu, Variable
-from simulators.opcua.space import Space, data_value, indices_of, node_id, sample, status_code, std
+from simulators.opcua.space import MOST_NODES, Space, data_value, indices_of, node_id, sample, status_code, std
 
 CREATE_SESSION = std(ua.ObjectIds.CreateSessionRequest_Encoding_DefaultBinary)
 ASKS_TO_ACT = (
@@ -76,6 +77,18 @@ class RtuSession(InternalSession):
 
     iserver: RtuCore
 
+    async def read(self, params: ua.ReadParameters) -> list[ua.DataValue]:
+        """Reads."""
+        _bounded(params.NodesToRead)
+        return await super().read(params)
+
+    async def create_monitored_items(
+        self, params: ua.CreateMonitoredItemsParameters
+    ) -> list[ua.MonitoredItemCreateResult]:
+        """Monitored items."""
+        _bounded(params.ItemsToCreate)
+        return await super().create_monitored_items(params)
+
     async def write(self, params: ua.WriteParameters) -> list[ua.StatusCode]:
         """Writes, in their order; all are carried out before a lost answer is lost."""
         replies = [self.iserver.write(self, one) for one in params.NodesToWrite]
@@ -85,6 +98,11 @@ class RtuSession(InternalSession):
         """Calls, likewise."""
         replies = [self.iserver.call(self, one) for one in params]
         return [ua.CallMethodResult(StatusCode=status_code(reply.status)) for reply in _answered(replies)]
+
+
+def _bounded(asked: Sequence[object]) -> None:
+    if len(asked) > MOST_NODES:
+        raise ua.uaerrors.BadTooManyOperations
 
 
 def _answered(replies: list[Reply]) -> list[Reply]:

@@ -97,6 +97,17 @@ async def test_calls_that_cannot_be(connect: Any, control: Any, method: str, arg
     assert await control.counters(active=True) == {}
 
 
+async def test_more_nodes_in_one_request_than_the_device_takes_are_refused(connect: Any) -> None:
+    async with connect() as master:
+        said = master.client.get_node(ua.NodeId(ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead))
+        most = await said.read_value()
+        nodes = [master.node(f"{FIRST}/Pos")] * most
+        assert await master.client.read_values(nodes) == [2] * most
+        with pytest.raises(ua.UaStatusCodeError) as refused:
+            await master.client.read_values([*nodes, nodes[0]])
+        assert code(refused) == ua.StatusCodes.BadTooManyOperations
+
+
 async def test_variables_that_are_no_commands_cannot_be_written(connect: Any) -> None:
     async with connect() as master:
         with pytest.raises(ua.UaStatusCodeError) as refused:
