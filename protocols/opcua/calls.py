@@ -2,24 +2,27 @@
 
 Then the gateway is asked, and its answer goes back with a status code and a sentence. Clients read the sentence as the
 first output argument (Message); it is sent with bad status codes, too, and once more as AdditionalInfo of the call's
-DiagnosticInfo to clients that ask for diagnostics of operations. asyncua's ``Node.call_method`` raises on a bad status before it looks at
-either: there the status code is what a person sees; its low-level ``uaclient.call`` and node-opcua's ``session.call`` give
-the outputs, too.
+DiagnosticInfo to clients that ask for diagnostics of operations. asyncua's ``Node.call_method`` raises on a bad status
+before it looks at either: there the status code is what a person sees; its low-level ``uaclient.call`` and node-opcua's
+``session.call`` give the outputs, too.
 
 What must stay true: a call never reaches the gateway unless all of it was right; no argument is converted; whatever the
-gateway answers or raises, the caller gets a result and the loop goes on. Standard methods of conditions (Acknowledge,
-ConditionRefresh) go to ``Conditions``; those that aren't offered (AddComment, Enable, Disable, Confirm) are refused.
+gateway answers or raises, the caller gets a result and the loop goes on; what is refused here is told to the gateway.
+Standard methods of conditions (Acknowledge, ConditionRefresh) go to ``Conditions``; those that aren't offered
+(AddComment, Enable, Disable, Confirm) are refused.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
 from asyncua import ua
 
+from protocols.opcua.entries import Entry
 from protocols.opcua.space import Nodes
-from protocols.opcua.surface import Answer, Argument, Backend, Caller, DataType, Method, Status, Value
+from protocols.opcua.surface import Answer, Argument, Backend, Caller, DataType, Doing, Method, Status, Value
 from protocols.opcua.values import STATUS, WrongArgument, from_variant, standard, status, to_variant
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -57,7 +60,10 @@ class Conditions(Protocol):
 class Calls:
     """Answers Call requests."""
 
-    def __init__(self, nodes: Nodes, backend: Backend, conditions: Conditions) -> None:
+    def __init__(
+        self, nodes: Nodes, backend: Backend, conditions: Conditions, tell: Callable[[Doing, Caller, str], None]
+    ) -> None:
+        self._tell = tell
         self._nodes = nodes
         self._backend = backend
         self._conditions = conditions
@@ -68,23 +74,27 @@ class Calls:
         if request.MethodId.NamespaceIndex == 0:
             return await self._standard(caller, session, request, given)
         entry = self._nodes.get_entry(request.ObjectId)
-        if entry is None:
-            return said(status(ua.StatusCodes.BadNodeIdUnknown), "There is no such object.")
-        method = entry.template.method_nodes.get(request.MethodId)
-        if method is None:
-            return said(status(ua.StatusCodes.BadMethodInvalid), f"{entry.name} has no such method.")
+        method = entry.template.method_nodes.get(request.MethodId) if entry is not None else None
+        if entry is None or method is None:
+            return self._refused(caller, _no_such(entry, request))
         if not self._backend.may_call(caller, entry.template.name, method.name):
             who = caller.user or "an anonymous reader"
-            return said(STATUS[Status.DENIED], f"{who} may not call {method.name} of {entry.name}.")
+            sentence = f"{who} may not call {method.name} of {entry.name}."
+            return self._refused(caller, said(STATUS[Status.DENIED], sentence))
         inputs, refusal = _take(method, given)
         if refusal is not None:
-            return refusal
+            return self._refused(caller, refusal, f"{method.name} of {entry.key}: ")
         try:
             answer = await self._backend.call(caller, entry.key, entry.template.name, method.name, inputs)
             return _answered(method, answer)
         except Exception:
             log.exception("opcua_call_failed", object=entry.key, method=method.name)
             return said(STATUS[Status.INTERNAL], "The gateway failed to carry this out; its log says why.")
+
+    def _refused(self, caller: Caller, result: ua.CallMethodResult, of: str = "") -> ua.CallMethodResult:
+        """Tell the gateway of a call that went no further than here."""
+        self._tell(Doing.CALL_REFUSED, caller, f"{of}{result.OutputArguments[0].Value}")
+        return result
 
     async def _standard(
         self, caller: Caller, session: ua.NodeId, request: ua.CallMethodRequest, given: list[ua.Variant]
@@ -116,6 +126,15 @@ def said(code: ua.StatusCode, message: str, arguments: list[ua.StatusCode] | Non
     result.InputArgumentResults = arguments or []
     result.OutputArguments = [ua.Variant(message[:LONGEST_MESSAGE], ua.VariantType.String)]
     return result
+
+
+def _no_such(entry: Entry | None, request: ua.CallMethodRequest) -> ua.CallMethodResult:
+    if entry is None:
+        return said(
+            status(ua.StatusCodes.BadNodeIdUnknown), f"There is no object {request.ObjectId.Identifier!r:.100}."
+        )
+    sentence = f"{entry.name} has no method {request.MethodId.Identifier!r:.100}."
+    return said(status(ua.StatusCodes.BadMethodInvalid), sentence)
 
 
 def _take(method: Method, given: list[ua.Variant]) -> tuple[tuple[Value, ...], ua.CallMethodResult | None]:

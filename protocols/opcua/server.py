@@ -19,6 +19,7 @@ from functools import partial
 from asyncua import ua
 
 from protocols.opcua.calls import Calls, said
+from protocols.opcua.entries import Watcher
 from protocols.opcua.events import Alarms, Occurrence, Occurrences
 from protocols.opcua.filters import Filter, check_filter
 from protocols.opcua.hardening import HardenedServer, Limits, ServerSettings
@@ -26,7 +27,7 @@ from protocols.opcua.history import History
 from protocols.opcua.outbox import Outbox
 from protocols.opcua.pki import Pki
 from protocols.opcua.services import Place
-from protocols.opcua.space import GONE, Nodes, Watcher
+from protocols.opcua.space import GONE, Nodes
 from protocols.opcua.surface import (
     Alarm,
     Backend,
@@ -86,7 +87,7 @@ class OperatorServer:
         self._nodes.add(surface.objects)
         self._occurrences = Occurrences(surface.event_types, ids, self._nodes)
         self._alarms = Alarms(self._occurrences, backend)
-        self._calls = Calls(self._nodes, backend, self)
+        self._calls = Calls(self._nodes, backend, self, self._door.tell)
         self._history = History(self._nodes, self._occurrences, backend)
 
     async def start(self) -> None:

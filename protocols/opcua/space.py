@@ -20,88 +20,22 @@ from datetime import UTC, datetime
 from asyncua import ua
 from asyncua.server.address_space import AttributeValue, NodeData
 
+from protocols.opcua.entries import Entry, ObjectNode, Watchers
 from protocols.opcua.services import Place
-from protocols.opcua.surface import Folder, Object, Sample, Variable
+from protocols.opcua.surface import Folder, Object, Variable
 from protocols.opcua.templates import Template, reference, shared
 from protocols.opcua.values import stamped, standard, status, to_data_value
 
 Plain = MutableMapping[ua.NodeId, NodeData]
-Watcher = Callable[[ua.DataValue], None]
 
 _OBJECTS = standard(ua.ObjectIds.ObjectsFolder)
 _SERVER = standard(ua.ObjectIds.Server)
 _ORGANIZES = standard(ua.ObjectIds.Organizes)
 _HAS_COMPONENT = standard(ua.ObjectIds.HasComponent)
 _HAS_NOTIFIER = standard(ua.ObjectIds.HasNotifier)
-_HAS_TYPE = standard(ua.ObjectIds.HasTypeDefinition)
 GONE = stamped(ua.Variant(None, ua.VariantType.Null), status(ua.StatusCodes.BadNodeIdUnknown))
-
-
-class Watchers(dict[int, Watcher]):
-    """Who watches one variable. It is in its entry's books only while somebody does."""
-
-    __slots__ = ("_entry", "_index")
-
-    def __init__(self, entry: Entry, index: int) -> None:
-        super().__init__()
-        self._entry = entry
-        self._index = index
-
-    def __setitem__(self, handle: int, watcher: Watcher) -> None:
-        super().__setitem__(handle, watcher)
-        self._entry.watch(self._index, self)
-
-    def pop(self, handle: int, *default: object) -> Watcher:
-        watcher = super().pop(handle, *default)
-        if not self:
-            self._entry.unwatch(self._index)
-        return watcher
-
-
-class Entry:
-    """An object or a folder. samples: by index of its type's variables; watchers: of those that somebody watches."""
-
-    __slots__ = ("children", "description", "key", "name", "parent", "samples", "template", "watchers")
-
-    def __init__(self, key: str, name: str, parent: str, description: str, template: Template) -> None:
-        self.key = key
-        self.name = name
-        self.parent = parent
-        self.description = description
-        self.template = template
-        self.children: dict[str, Entry] | None = None
-        self.samples: list[Sample | None] = [None] * len(template.variables)
-        self.watchers: dict[int, Watchers] | None = None
-
-    def watch(self, index: int, watchers: Watchers) -> None:
-        """Somebody watches this variable."""
-        if self.watchers is None:
-            self.watchers = {}
-        self.watchers[index] = watchers
-
-    def unwatch(self, index: int) -> None:
-        """Nobody watches this variable any more."""
-        if self.watchers is not None:
-            self.watchers.pop(index, None)
-            if not self.watchers:
-                self.watchers = None
-
-
-class ObjectNode(NodeData):
-    """An object's node; its references are put together when they are asked for."""
-
-    def __init__(self, nodeid: ua.NodeId, references: Callable[[], list[ua.ReferenceDescription]]) -> None:
-        self._references = references
-        super().__init__(nodeid)
-
-    @property
-    def references(self) -> list[ua.ReferenceDescription]:
-        """All of them, made anew."""
-        return self._references()
-
-    @references.setter
-    def references(self, nothing: list[ua.ReferenceDescription]) -> None:
-        """The library sets an empty list at the start; ours are never stored."""
+_RESERVED = ("Type/", "Alarm/")
+"""Keys that types and conditions have."""
 
 
 class Nodes(MutableMapping[ua.NodeId, NodeData]):
@@ -189,8 +123,7 @@ class Nodes(MutableMapping[ua.NodeId, NodeData]):
     def add(self, described: Iterable[Folder | Object]) -> None:
         """Put objects and folders below their parents. Errors: KeyError (unknown type or parent), ValueError (twice)."""
         for each in described:
-            if each.key in self._entries or self.node_id(each.key) in self._plain:
-                raise ValueError(f"there is a {each.key} already")
+            self._check_key(each.key)
             template = self._templates[each.type if isinstance(each, Object) else ""]
             entry = Entry(each.key, each.name, each.parent, each.description, template)
             if each.parent:
@@ -201,6 +134,10 @@ class Nodes(MutableMapping[ua.NodeId, NodeData]):
             elif self._plain:
                 self._hang_up(entry)
             self._entries[each.key] = entry
+
+    def _check_key(self, key: str) -> None:
+        if self.place(self.node_id(key)) is not None or key.startswith(_RESERVED):
+            raise ValueError(f"there is a node {key} already")
 
     def remove(self, key: str) -> list[Entry]:
         """Take an object away, with all below it; gives those that somebody still watches. Unknown keys: nothing."""

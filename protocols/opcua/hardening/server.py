@@ -219,6 +219,10 @@ class HardenedServer(Server):
             if each.active
         ]
 
+    def tell(self, doing: Doing, caller: Caller, detail: str) -> None:
+        """Tell the gateway of something that was refused, as the door's own refusals are: floods are told as sums."""
+        self._core.telling.tell(doing, caller, detail)
+
     # -- inside
 
     def _connection(self) -> Connection:
