@@ -2,9 +2,9 @@
 //
 // usage: node operator.mjs script.json
 //
-// script: {endpoint, policy, namespace, certificate, key, pki, user, password, steps: [{op, ...}]}. Each step prints one
-// line of JSON on standard output: {op, ...what came of it}, or {op, error}. A connection that is refused is
-// {op: "connect", error}, and ends the script. Nodes are written "Feeder/F1/Pos" (in our namespace) or as ids ("i=2253").
+// script: {endpoint, policy, namespace, certificate, key, pki, password, connections: [{user, steps: [{op, ...}]}]}; a
+// connection may say otherwise what the script says. Each connection prints a line of JSON on standard output, {op:
+// "connect"}, with error where it was refused; so does each of its steps: {op, ...what came of it}, or {op, error}. Nodes are written "Feeder/F1/Pos" (in our namespace) or as ids ("i=2253").
 import { readFileSync } from "node:fs";
 import * as opcua from "node-opcua";
 
@@ -172,31 +172,34 @@ class Operator {
   }
 }
 
+// One connection with its steps.
+async function connection(manager, wanted) {
+  const client = OPCUAClient.create({
+    applicationName: "operator", applicationUri: wanted.applicationUri, clientCertificateManager: manager,
+    certificateFile: wanted.certificate, privateKeyFile: wanted.key, endpointMustExist: false,
+    securityMode: MessageSecurityMode[wanted.mode ?? "SignAndEncrypt"], securityPolicy: SecurityPolicy[wanted.policy],
+    connectionStrategy: { initialDelay: 100, maxRetry: 0 }, requestedSessionTimeout: 60_000, keepSessionAlive: true,
+    transportTimeout: 15_000,
+  });
+  try {
+    await client.connect(wanted.endpoint);
+    const identity = wanted.user
+      ? { type: UserTokenType.UserName, userName: wanted.user, password: wanted.password }
+      : { type: UserTokenType.Anonymous };
+    const session = await client.createSession(identity);
+    const index = (await session.readNamespaceArray()).indexOf(wanted.namespace);
+    say({ op: "connect", namespace: index });
+    const operator = new Operator(session, index);
+    for (const step of wanted.steps ?? []) say(await operator.run(step));
+    await session.close();
+  } catch (error) {
+    say({ op: "connect", error: String(error.message ?? error) });
+  }
+  await client.disconnect();
+}
+
 const manager = new OPCUACertificateManager({ rootFolder: script.pki, automaticallyAcceptUnknownCertificate: true });
 await manager.initialize();
-const client = OPCUAClient.create({
-  applicationName: "operator", applicationUri: script.applicationUri, clientCertificateManager: manager,
-  certificateFile: script.certificate, privateKeyFile: script.key, endpointMustExist: false,
-  securityMode: MessageSecurityMode[script.mode ?? "SignAndEncrypt"], securityPolicy: SecurityPolicy[script.policy],
-  connectionStrategy: { initialDelay: 100, maxRetry: 0 }, requestedSessionTimeout: 60_000, keepSessionAlive: true,
-  transportTimeout: 15_000,
-});
-let code = 0;
-try {
-  await client.connect(script.endpoint);
-  const identity = script.user
-    ? { type: UserTokenType.UserName, userName: script.user, password: script.password }
-    : { type: UserTokenType.Anonymous };
-  const session = await client.createSession(identity);
-  const index = (await session.readNamespaceArray()).indexOf(script.namespace);
-  say({ op: "connect", namespace: index });
-  const operator = new Operator(session, index);
-  for (const step of script.steps ?? []) say(await operator.run(step));
-  await session.close();
-} catch (error) {
-  say({ op: "connect", error: String(error.message ?? error) });
-  code = 1;
-}
-await client.disconnect();
+for (const each of script.connections) await connection(manager, { ...script, ...each });
 await manager.dispose?.();
-process.exit(code);
+process.exit(0);
