@@ -14,7 +14,7 @@ from asyncua.ua.ua_binary import struct_from_binary
 from surface_house import House, house
 from surface_site import BREAKER, T0, URI, Gateway, small_site
 
-from protocols.opcua.surface import Answer, Change, Grade, Object, Sample, Status
+from protocols.opcua.surface import Answer, Change, Doing, Grade, Object, Sample, Status
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 N = 2
@@ -223,6 +223,7 @@ async def test_wrong_calls_never_reach_the_gateway(client: Client, gateway: Gate
     gateway.answer = Answer(Status.OK, "yes", ("opened", 1))
     gateway.refused_calls = {"Everything"}
     before = len(gateway.calls)
+    gateway.deeds.clear()
     number = ua.Variant(1, ua.VariantType.Int64)
     for object, method, arguments, code in (
         ("Feeder/F9", OPEN, (WHY,), "BadNodeIdUnknown"),
@@ -242,6 +243,8 @@ async def test_wrong_calls_never_reach_the_gateway(client: Client, gateway: Gate
             assert [each.name for each in result.InputArgumentResults] == ["BadTypeMismatch"]
     assert len(gateway.calls) == before
     gateway.refused_calls = set()
+    assert [each.doing for each in gateway.deeds] == [Doing.CALL_REFUSED] * 9, "but the gateway is told of each"
+    assert {each.caller.user for each in gateway.deeds} == {"anna"}
 
 
 async def test_a_defect_behind_a_call_is_said_and_the_session_goes_on(client: Client, gateway: Gateway) -> None:

@@ -174,6 +174,8 @@ def test_what_does_not_fit_together_is_refused() -> None:
     nodes = built()
     for described, error in (
         (Object("Feeder/F1", "F1", "Feeders/1", "BreakerType"), ValueError),
+        (Object("Feeder/F1/Kw", "F1", "Feeders/1", "BreakerType"), ValueError),
+        (Object("Type/X", "X", "Feeders/1", "BreakerType"), ValueError),
         (Object("Feeder/F9", "F9", "Nowhere", "BreakerType"), KeyError),
         (Object("Feeder/F9", "F9", "Feeders/1", "NoType"), KeyError),
     ):
