@@ -61,6 +61,16 @@ async def test_what_may_change_is_used_and_recorded(running: Running) -> None:
     assert (record["event"], record["before"]) == ("reloaded", before)
 
 
+async def test_who_listens_hears_of_a_site_that_is_in_use_and_of_no_other(running: Running) -> None:
+    heard: list[float] = []
+    running.reload.listeners.append(lambda site: heard.append(site.trigger.arm_pct))
+    running.replace("arm_pct = 98.0", "arm_pct = 'hot'")
+    await running.reload.run()
+    running.replace("arm_pct = 'hot'", "arm_pct = 97.0")
+    await running.reload.run()
+    assert heard == [97.0]
+
+
 async def test_one_change_that_needs_a_restart_keeps_all_others_out(running: Running) -> None:
     running.replace("arm_pct = 98.0", "arm_pct = 97.5")
     running.replace("max_turns_pending = 10000", "max_turns_pending = 20000")

@@ -56,3 +56,26 @@ async def test_an_exception_that_nobody_awaited_is_a_defect(gate: OutputGate) ->
         loop.set_exception_handler(None)
     assert supervision.failed.startswith("defect: ")
     assert gate.held
+
+
+async def test_a_failure_of_what_control_does_not_need_is_tolerated_and_no_other(gate: OutputGate) -> None:
+    loop = asyncio.get_running_loop()
+    supervision = Supervision(gate)
+    supervision.watch_signals(lambda: fails("not asked for"))
+    taken: list[BaseException] = []
+
+    def tolerate(error: BaseException) -> bool:
+        if isinstance(error, KeyError):
+            taken.append(error)
+        return isinstance(error, KeyError)
+
+    supervision.tolerate = tolerate
+    try:
+        loop.call_soon(lambda: {}["a connection's"])
+        await asyncio.sleep(0.01)
+        assert (len(taken), supervision.stop.is_set(), gate.held) == (1, False, False)
+        loop.call_soon(lambda: 1 // 0)
+        await asyncio.wait_for(supervision.stop.wait(), 5)
+    finally:
+        loop.set_exception_handler(None)
+    assert gate.held
