@@ -23,7 +23,7 @@ from gateway.operator.calls import STATUS, Call, Calls
 from gateway.operator.deeds import Deeds
 from gateway.operator.history import Histories
 from gateway.operator.names import GATEWAY, GATEWAY_TYPE
-from gateway.operator.peers import argument, peer
+from gateway.operator.peers import argument, peer, printable
 from gateway.operator.roles import Role, granting, may_read, may_see, roles_of
 from gateway.operator.station_watch import StationWatch
 from protocols.opcua.surface import (
@@ -43,6 +43,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 CALLS_AT_ONCE = 256
 CALLS_OF_SESSION = 64
 """Calls under way; one more is refused with BadTooManyOperations."""
+MESSAGE_AT_MOST = 1_000
 CALL_S = 60.0
 """After so long a call is answered, whatever the disk does."""
 
@@ -123,23 +124,32 @@ class OperatorBackend:
             del self._under_way[session]
 
     async def _carry_out(self, call: Call, caller: Caller, type_name: str, method: str) -> Answer:
-        limit = asyncio.timeout(CALL_S)
-        try:
-            async with limit:
-                answer = await self._calls.methods[type_name, method](call)
-        except ControlError as error:
-            answer = Answer(STATUS[error.code], error.message)
-        except Exception as error:  # a fault in one call must end neither its session nor the others'
-            if limit.expired():
-                words = f"{method}: no result within {CALL_S:g} s; it may or may not have taken effect"
-                answer = Answer(Status.TIMEOUT, words)
-            else:
-                log.exception("operator_call_failed", method=f"{type_name}.{method}", object=call.key)
-                answer = Answer(
-                    Status.INTERNAL, f"{method} failed: {type(error).__name__}; the gateway's log tells more"
-                )
-        await self._keep(caller, str(call.peer["role"]), type_name, method, call.key, call.inputs, answer)
+        work = asyncio.get_running_loop().create_task(self._answer(call, type_name, method))
+        self._tasks.add(work)
+        work.add_done_callback(self._tasks.discard)
+        # Not cancelled when it is late: what was asked for can't be taken back, and who asked has to be told now.
+        done, _ = await asyncio.wait({work}, timeout=CALL_S)
+        if done:
+            answer = work.result()
+        else:
+            words = f"{method}: no result within {CALL_S:g} s; it may or may not have taken effect"
+            answer = Answer(Status.TIMEOUT, words)
+        wait_s = CALL_S if done else 0.0
+        await self._keep(
+            caller, str(call.peer["role"]), type_name, method, call.key, call.inputs, answer, wait_s=wait_s
+        )
         return answer
+
+    async def _answer(self, call: Call, type_name: str, method: str) -> Answer:
+        """Carry out a call; never raises for what it is about."""
+        try:
+            return await self._calls.methods[type_name, method](call)
+        except ControlError as error:
+            return Answer(STATUS[error.code], printable(error.message, MESSAGE_AT_MOST))
+        except Exception as error:  # a fault in one call must end neither its session nor the others'
+            log.exception("operator_call_failed", method=f"{type_name}.{method}", object=call.key)
+            words = f"{method} failed: {type(error).__name__}; the gateway's log tells more"
+            return Answer(Status.INTERNAL, words)
 
     async def _keep(
         self,
@@ -150,8 +160,9 @@ class OperatorBackend:
         key: str,
         inputs: tuple[Value, ...],
         answer: Answer,
+        wait_s: float = CALL_S,
     ) -> None:
-        """Record how a call ended, and wait for the disk."""
+        """Record how a call ended, and wait for the disk, at most so long."""
         told: dict[str, Json] = {
             "actor": caller.user,
             "peer": peer(caller, role),
@@ -164,7 +175,7 @@ class OperatorBackend:
         acted = answer.status in (Status.OK, Status.TIMEOUT) or bool(answer.outputs)
         written = self.deeds.call(caller, f"opcua.{type_name}.{method}", told, acted)
         if written is not None:
-            await asyncio.wait([written], timeout=CALL_S)
+            await asyncio.wait([written], timeout=wait_s)
 
     async def acknowledge(self, caller: Caller, alarm_key: str, comment: str) -> Answer:
         """See Backend: the standard method of an alarm is the gateway's own by another name."""

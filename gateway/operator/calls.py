@@ -166,7 +166,11 @@ class Calls:
             told = await self._ask(operation, call.args(feeder=_feeder(call), reason=reason, wait_s=SWITCH_S))
             outcome, detail = str(told["outcome"]), str(told["detail"])
             words = f"{verb} {told['feeder']}: {outcome}" + (f", {detail}" if detail else "")
-            return Answer(_OUTCOMES.get(outcome, Status.REFUSED), words, (outcome, dbpos(str(told["position"]))))
+            position = dbpos(str(told["position"]))
+            if position is None:  # it was not read for this; what the last scan says, or that nobody knows
+                position = dbpos(self._desk.field.driver.breaker(str(told["feeder"])).position.value)
+            outputs = outcome, _NOBODY_KNOWS if position is None else position
+            return Answer(_OUTCOMES.get(outcome, Status.REFUSED), words, outputs)
 
         return run
 
@@ -197,6 +201,8 @@ class Calls:
         return Answer(Status.OK, f"{key} is acknowledged by {call.user}")
 
 
+_NOBODY_KNOWS = 3
+"""Position of a breaker that was never read, in an answer: the "bad" of IEC 61850."""
 _OUTCOMES: Mapping[str, Status] = {"done": Status.OK, "unknown": Status.TIMEOUT}
 """Outcome of a command → status; any other one means that it was not done."""
 

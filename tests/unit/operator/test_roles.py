@@ -11,7 +11,7 @@ from gateway.operator.roles import CALL, READ, SEE, Role, granting, markdown, ma
 from gateway.operator.surface_model import TYPES
 from protocols.opcua.surface import Caller
 
-V, O, E, S, A = Role
+V, O, E, S, A = Role  # noqa: E741 - as the columns of the matrix
 ALL = {V, O, E, S, A}
 
 CELLS: dict[str, set[Role]] = {
