@@ -1,8 +1,8 @@
 """The daemon: the one place that knows every part, and the order in which they start and stop.
 
 Start: configuration → journal (exclusive) → engine recovers what is live → field links → serve with outputs held → read
-every breaker, and beside it open the operators' OPC UA server → compare with what was known → release outputs, or wait
-for an operator → ready. Stop: take nothing more → end operators' sessions → let commands end → write → close.
+every breaker → compare with what was known → release outputs, or wait for an operator → open the operators' OPC UA
+server → ready. Stop: take nothing more → end operators' sessions → let commands end → write → close.
 
 What must stay true: nothing is written to the field before every breaker was read or is known not to answer; a hold after
 a restart outlives further restarts, until an operator releases it; when the journal fails, outputs are held at once and
@@ -205,19 +205,17 @@ class Daemon:
         self._reload.listeners.append(door.site_changed)
 
     async def _bring_up(self) -> None:
-        """Read the field, compare, watch; then let outputs go, or hold them."""
+        """Read the field, compare, watch; then let outputs go, or hold them; then let operators look."""
         parts = self.parts
-        if self._door is not None:
-            self._supervision.spawn(self._door.open(), "operators")
         found, held = await self._outputs.compare()
         parts.observer.mark(parts.field.feeders)
         parts.observer.round()
         self._supervision.spawn(parts.observer.run(), "observer")
         self._supervision.spawn(parts.watch.run(), "watch")
         self._outputs.begin(held)
-        if self._door is not None:
-            await self._door.opened.wait()
         spare_the_loop()
+        if self._door is not None:
+            await self._door.open()
         self._notifier.ready(f"{self.site.name}: {found.sentence}")
         log.info("ready", mode=parts.field.mode.value, held=parts.gate.held, feeders=len(parts.field.feeders))
 

@@ -12,6 +12,7 @@ import asyncio
 import socket
 import traceback
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,10 +23,9 @@ from config.models import Operators
 from gateway import __version__
 from gateway.clock import to_us, wall_now
 from gateway.operations.desk import Desk
-from gateway.operator.door import Door
+from gateway.operator.door import Door, RunningServer
 from gateway.starting import StartError
 from protocols.opcua.pki import OWN_CERTIFICATE, OwnCertificate, Pki, PkiError
-from protocols.opcua.server import OperatorServer, ServerSettings
 from protocols.opcua.surface import Backend, Surface
 from protocols.opcua.users import Doorman, UserError, UserFile
 
@@ -130,8 +130,10 @@ def _check_port(settings: Operators) -> None:
 def make_door(settings: Operators, files: Files, desk: Desk) -> Door:
     """The door of a running gateway, still closed."""
 
-    def make_server(surface: Surface, backend: Backend) -> OperatorServer:
-        wanted = ServerSettings(
+    async def make_server(surface: Surface, backend: Backend) -> RunningServer:
+        # Its libraries take a second or two to load: control does not wait for them.
+        server = await asyncio.to_thread(import_module, "protocols.opcua.server")
+        wanted = server.ServerSettings(
             host=settings.host,
             port=settings.port,
             application_uri=settings.application_uri,
@@ -141,7 +143,8 @@ def make_door(settings: Operators, files: Files, desk: Desk) -> Door:
             server_name=f"gridlatch {desk.field.site.name}",
             version=__version__,
         )
-        return OperatorServer(wanted, files.pki, files.doorman, surface, backend)
+        made: RunningServer = server.OperatorServer(wanted, files.pki, files.doorman, surface, backend)
+        return made
 
     return Door(settings, desk, files, make_server)
 

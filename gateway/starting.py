@@ -6,8 +6,9 @@ crash here leaves nothing behind.
 
 from __future__ import annotations
 
+import contextlib
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import structlog
 
@@ -45,6 +46,20 @@ def spare_the_loop() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 50, 1_000)
+
+
+@contextlib.contextmanager
+def much_made() -> Iterator[None]:
+    """While very many objects are made that stay: the collector doesn't look at them again and again, nor ever after.
+
+    What is garbage by then stays, too; making the operators' address space leaves none (measured).
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def clock_of(site: Site, journal_us: int) -> SystemClock:

@@ -1,6 +1,6 @@
 """The operators' server in the life of the daemon: built, fed, watched, and closed in order.
 
-Theory of operation. ``open`` fills the address space, builds it and listens; from then on the feed tells values and the
+Theory of operation. ``open`` makes the address space, fills it and listens; from then on the feed tells values and the
 happenings tell events and alarms, each as a task of its own. Control depends on none of this: when one of these tasks
 fails, that is logged, journaled and told in the status, and the task begins anew after a while (``WAITS_S``), however often
 it takes; the server keeps its sessions meanwhile, with values that stand still. What fails inside the server's library, in
@@ -30,6 +30,7 @@ from gateway.operator.backend import OperatorBackend
 from gateway.operator.feed import Feed
 from gateway.operator.happenings import Happenings
 from gateway.operator.surface_model import build_surface
+from gateway.starting import much_made
 from gateway.supervision import record
 from protocols.opcua.surface import Backend, Doing, Server, Surface
 
@@ -73,7 +74,7 @@ class Keys(Protocol):
         """Not needed any more."""
 
 
-MakeServer = Callable[[Surface, Backend], RunningServer]
+MakeServer = Callable[[Surface, Backend], Awaitable[RunningServer]]
 
 
 class Door:
@@ -83,15 +84,14 @@ class Door:
         self._settings = settings
         self._desk = desk
         self._keys = keys
+        self._make_server = make_server
         self._backend = OperatorBackend(desk)
-        self._server = make_server(build_surface(desk.field.site), self._backend)
-        self._backend.server = self._server
-        self._feed = Feed(desk, self._server, keys.expires_us, self._backend.counts)
+        self._server: RunningServer | None = None
+        self._feed: Feed | None = None
         self._happenings = Happenings(desk, self._backend)
         self._tasks: list[asyncio.Task[None]] = []
-        self.opened = asyncio.Event()
-        """Set once it is open, or can't be, for a reason that is told."""
-        self._open = False
+        self._open: bool | None = None
+        """None until it was tried."""
         self._failed_at: dict[str, tuple[float, str]] = {}
         self._looked_at = -LOOK_S
         self._of_files: list[str] = []
@@ -103,38 +103,49 @@ class Door:
         Errors: OSError.
         """
         try:
-            await self._feed.fill()
-            await self._server.start()
+            with much_made():
+                feed = await self._build()
         except OSError:
             raise
         except Exception as error:  # noqa: BLE001 - a defect of this view must not keep the gateway from its work
+            self._open = False
             self._failed("server", error)
-        else:
-            self._open = True
-            for name, work in (("feed", self._feed.run), ("happenings", self._happenings.run)):
-                self._tasks.append(asyncio.create_task(self._keep(name, work), name=f"operators' {name}"))
-            log.info("operators_open", endpoint=self.endpoint, certificate=self._keys.thumbprint())
-        self.opened.set()
+            return
+        self._open = True
+        for name, work in (("feed", feed.run), ("happenings", self._happenings.run)):
+            self._tasks.append(asyncio.create_task(self._keep(name, work), name=f"operators' {name}"))
+        log.info("operators_open", endpoint=self.endpoint, certificate=self._keys.thumbprint())
+
+    async def _build(self) -> Feed:
+        self._server = await self._make_server(build_surface(self._desk.field.site), self._backend)
+        self._backend.server = self._server
+        self._feed = Feed(self._desk, self._server, self._keys.expires_us, self._backend.counts)
+        await self._feed.fill()
+        await self._server.start()
+        return self._feed
 
     async def close(self) -> None:
         """End sessions and all work for them; what does not end in time is left to the end of the process."""
-        self._open = False
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._feed.close()
+        if self._feed is not None:
+            self._feed.close()
         try:
-            async with asyncio.timeout(CLOSE_S):
-                await self._server.stop()
+            if self._server is not None:
+                async with asyncio.timeout(CLOSE_S):
+                    await self._server.stop()
         except TimeoutError:
             log.warning("operators_close_late", after_s=CLOSE_S)
         except Exception as error:  # whatever the library does here, the engine must still be stopped in order
             log.error("operators_close_failed", error=str(error), exc_info=error)
+        self._open = False
         self._keys.close()
 
     def site_changed(self, _: Site) -> None:
         """The site's files were read again."""
-        self._feed.site_changed()
+        if self._feed is not None:
+            self._feed.site_changed()
 
     @property
     def endpoint(self) -> str:
@@ -143,11 +154,11 @@ class Door:
 
     def status(self) -> Json:
         """For the status that people ask for."""
-        sessions = self._server.sessions() if self._open else []
+        sessions = self._server.sessions() if self._open and self._server is not None else []
         users = Counter(one.caller.user or "anonymous" for one in sessions)
         return {
             "endpoint": self.endpoint,
-            "open": self._open,
+            "open": bool(self._open),
             "sessions": len(sessions),
             "users": [f"{user} ({number})" for user, number in users.most_common(USERS_SHOWN)],
             "failed_logins": self._backend.counts[Doing.LOGIN_REFUSED],
@@ -171,7 +182,7 @@ class Door:
                 f"the OPC UA server's certificate expires in {left.days} days; renew it with 'gridlatch certs renew'"
             )
         told += [f"operators' {name} failed within the last minutes: {why}" for name, why in self._failing().items()]
-        if self.opened.is_set() and not self._open:
+        if self._open is False:
             told.append("the OPC UA server could not be opened; see the log, and restart the gateway to try again")
         if self.defects:
             told.append(f"{self.defects} errors inside the OPC UA server since the start; the log tells of them")
