@@ -49,7 +49,8 @@ from gateway.supervision import Supervision, record
 from gateway.trend import TrendStore
 from gateway.watch import CommittedBreakers, Observer, Watch
 from journal import Journal, JournalError
-from protocols.modbus.driver import ModbusDriver
+from protocols.base import Driver
+from protocols.fleet import make_driver
 
 if TYPE_CHECKING:
     from gateway.operator.door import Door
@@ -89,7 +90,7 @@ class Parts:
 
     journal: Journal
     engine: Engine
-    driver: ModbusDriver
+    driver: Driver
     field: Field
     gate: OutputGate
     clock: SystemClock
@@ -125,7 +126,8 @@ class Daemon:
         stack.push_async_callback(journal.close)
         clock = clock_of(site, journal.head().time_us)
         try:
-            driver = ModbusDriver(site.devices, site.feeders, site.measurements)
+            host = site.operators.host if site.operators is not None else ""
+            driver = make_driver(site.devices, site.feeders, site.measurements, site.opcua_client, host)
         except ValueError as error:
             raise StartError(f"the driver refuses the list of points: {error}") from error
         gate = OutputGate("starting: the field has not been read yet")

@@ -21,7 +21,7 @@ class ModbusCommander(Commander[FeederLike, Transport]):
         self._blocks = device
 
     async def _scan(self, feeders: Iterable[str], priority: Priority) -> None:
-        await self._blocks.scan(self._blocks.blocks_of(feeders), priority)
+        await self._blocks.scan_breakers(feeders, priority)
 
     async def _send(self, connection: Transport, request: Request[FeederLike]) -> None:
         points = request.feeder.points

@@ -151,6 +151,10 @@ class ModbusDevice:
             sources |= {id(cell.sources[Field.OP_COUNT]) for cell in cells if Field.OP_COUNT in cell.sources}
         return [block for block in (*self._plan.fast, *self._plan.slow) if id(block.source) in sources]
 
+    async def scan_breakers(self, feeders: Iterable[str], priority: Priority, *, counters: bool = False) -> None:
+        """Read position and local of these feeders; with counters, their operation counters, too."""
+        await self.scan(self.blocks_of(feeders, counters=counters), priority)
+
     async def scan(self, blocks: Sequence[Block], priority: Priority) -> None:
         """Read blocks, put them into the image and tell what changed. What fails shows in ``read_at`` of the sources.
 
