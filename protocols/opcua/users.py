@@ -159,6 +159,15 @@ class Doorman:
             raise LoginRefused(Why.UNKNOWN, f"certificate {name[:16]} of '{whose}' is no user's")
         return _let_in(account)
 
+    def still(self, user: User) -> bool:
+        """Whether somebody who was let in would be let in now, with the same roles. A user file that can't be read throws
+        nobody out: it lets nobody in, and is to be put right with somebody there to see it."""
+        try:
+            account = self._accounts().get(user.name)
+        except LoginRefused:
+            return True
+        return account is not None and not account.locked and frozenset(account.roles) == user.roles
+
     def locked_out(self) -> tuple[str, ...]:
         """Names that are locked out now, as they were given."""
         now = self._monotonic()

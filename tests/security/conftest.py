@@ -19,6 +19,7 @@ LIMITS = Limits(
     log_in_s=3.0,
     stalled_s=0.5,
     session_timeout_min_s=0.3,
+    recheck_s=0.5,
     subscriptions_per_session=4,
     items_per_session=200,
     items_per_call=100,

@@ -147,6 +147,32 @@ async def test_no_session_lives_longer_than_the_site_says(house: House, alice: P
     assert 300 <= result.RevisedSessionTimeout <= house.settings.idle_timeout_s * 1000
 
 
+async def test_who_is_locked_while_logged_in_is_thrown_out(house: House, alice: Peer) -> None:
+    house.add_user("leaver", "OPERATOR")
+    await alice.log_in("leaver")
+    house.users.lock("leaver")
+    await alice.gone()
+    assert "locked" in house.backend.told(Doing.SESSION_EXPIRED)[0].detail
+
+
+async def test_who_is_given_other_roles_logs_in_anew(house: House, alice: Peer) -> None:
+    house.add_user("mover", "OPERATOR")
+    await alice.log_in("mover")
+    house.users.role("mover", ["VIEWER"])
+    await alice.gone()
+    assert house.backend.told(Doing.SESSION_EXPIRED)
+
+
+async def test_whose_certificate_is_no_longer_trusted_is_thrown_out(house: House, people, mallory: Peer) -> None:
+    await mallory.log_in("vera")
+    moved = house.pki.reject(people.mallory.thumbprint)
+    try:
+        await mallory.gone()
+    finally:
+        house.trust(moved.path, people.mallory)
+    assert "trust list" in house.backend.told(Doing.SESSION_EXPIRED)[0].detail
+
+
 async def test_one_connection_has_one_session(house: House, alice: Peer) -> None:
     await alice.log_in()
     with pytest.raises(BadTooManySessions):

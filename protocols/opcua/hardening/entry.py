@@ -13,6 +13,7 @@ import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import structlog
 from asyncua import ua
 from cryptography.exceptions import InvalidSignature
 
@@ -26,10 +27,12 @@ from protocols.opcua.hardening.session import Session, State
 from protocols.opcua.hardening.telling import printable
 from protocols.opcua.pki import thumbprint
 from protocols.opcua.surface import Caller, Doing
+from protocols.opcua.users import User
 
 if TYPE_CHECKING:
     from protocols.opcua.hardening.connection import Connection
 
+_log = structlog.get_logger(__name__)
 _TRANSPORT = "http://opcfoundation.org/UA-Profile/Transport/uatcp-uasc-uabinary"
 _LEAST_NONCE = 32
 
@@ -114,6 +117,7 @@ def create_session(core: Core, connection: Connection, parameters: Any) -> Any:
     most = core.settings.idle_timeout_s
     timeout = max(min(wished if wished > 0 else most, most), min(core.limits.session_timeout_min_s, most))
     session = Session(caller, timeout, core.monotonic(), core.now_us())
+    session.certificate, session.uri = channel.certificate, uri or ""
     core.sessions[session.id] = session
     connection.attach(session)
     return _session_response(core, connection, session, parameters)
@@ -234,9 +238,36 @@ def expire(core: Core) -> None:
                 end("session expired")
 
 
-async def watch(core: Core, every_s: float) -> None:
-    """The task that ends idle sessions and closes the window of what is told."""
+def recheck(core: Core) -> None:
+    """End sessions of those who would not be let in any more: a certificate that isn't trusted any more or has expired, a
+    user who was locked, removed, or given other roles."""
+    now = core.now()
+    for session in list(core.sessions.values()):
+        why = ""
+        try:
+            core.pki.check(session.certificate, session.uri, now)
+        except CertificateRefused as error:
+            why = str(error)
+        caller = session.caller
+        if session.active and caller.user and not core.doorman.still(User(caller.user, caller.roles)):
+            why = f"{caller.user} is no user any more, is locked, or has other roles"
+        if why:
+            end = core.endings.get(session.id)
+            close_session(core, session, Doing.SESSION_EXPIRED, f"session ended: {why}")
+            if end is not None:
+                end("not let in any more")
+
+
+async def watch(core: Core, every_s: float, recheck_s: float) -> None:
+    """The task that ends idle sessions, looks again at who is there, and closes the window of what is told."""
+    looked = core.monotonic()
     while True:
         await asyncio.sleep(every_s)
-        expire(core)
-        core.telling.roll()
+        try:
+            expire(core)
+            core.telling.roll()
+            if core.monotonic() - looked >= recheck_s:
+                looked = core.monotonic()
+                recheck(core)
+        except Exception:  # noqa: BLE001 - a mistake of ours in one round must not be the last round
+            _log.exception("opcua_watch_failed")

@@ -72,6 +72,8 @@ class Limits:
 
     # Sessions
     session_timeout_min_s: float = 5.0
+    recheck_s: float = 5.0
+    """How often sessions are looked at again: whose certificate or user is no longer let in, is thrown out."""
     wrong_tokens: int = 5
     """Requests with a token that isn't this session's. Above: closed."""
     calls_at_once: int = 16

@@ -39,7 +39,7 @@ from protocols.opcua.surface import Backend, Caller, Doing, SessionInfo
 from protocols.opcua.users import Doorman
 
 _log = structlog.get_logger(__name__)
-_WATCH_S = 0.5
+_WATCH_S = 0.2
 _QUIET = ("asyncua.server", "asyncua.uaprotocol", "asyncua.ua")
 """Loggers of asyncua that write a line for whatever a stranger sends."""
 
@@ -130,7 +130,7 @@ class HardenedServer(Server):
         self._listener = await loop.create_server(self._connection, self.settings.host, self.settings.port)
         self._port = self._listener.sockets[0].getsockname()[1]
         self._tasks = [
-            loop.create_task(entry.watch(self._core, _WATCH_S)),
+            loop.create_task(entry.watch(self._core, _WATCH_S, self._limits.recheck_s)),
             loop.create_task(self._tell_time()),
         ]
 

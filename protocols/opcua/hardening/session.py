@@ -64,6 +64,9 @@ class Session:
         self.token = secrets.token_bytes(32)
         self.nonce = os.urandom(32)
         self.state = State.CREATED
+        self.certificate = b""
+        """The client's, and the application URI that it was checked for."""
+        self.uri = ""
         self.caller = Caller(
             session=str(identity),
             user=caller.user,
