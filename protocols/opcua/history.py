@@ -23,7 +23,7 @@ from protocols.opcua.events import Occurrences
 from protocols.opcua.filters import Filter, check_filter
 from protocols.opcua.space import Nodes
 from protocols.opcua.surface import Backend, Caller, EventPage, HistoryPage, Variable
-from protocols.opcua.values import GOOD, fault, standard, status, to_data_value, to_us
+from protocols.opcua.values import GOOD, fault, stamped, standard, status, to_data_value, to_us
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -73,6 +73,21 @@ class _Asked:
     span: _Span
     select: tuple[ua.SimpleAttributeOperand, ...] = ()
     where: Filter | None = None
+
+
+def capabilities() -> dict[ua.NodeId, ua.DataValue]:
+    """What the standard nodes below HistoryServerCapabilities say of this server."""
+    shown: dict[int, ua.Variant] = {
+        ua.ObjectIds.HistoryServerCapabilities_AccessHistoryDataCapability: ua.Variant(True, ua.VariantType.Boolean),
+        ua.ObjectIds.HistoryServerCapabilities_AccessHistoryEventsCapability: ua.Variant(True, ua.VariantType.Boolean),
+        ua.ObjectIds.HistoryServerCapabilities_MaxReturnDataValues: ua.Variant(MOST_VALUES, ua.VariantType.UInt32),
+        ua.ObjectIds.HistoryServerCapabilities_MaxReturnEventValues: ua.Variant(MOST_EVENTS, ua.VariantType.UInt32),
+    }
+    refused = ("InsertData", "ReplaceData", "UpdateData", "DeleteRaw", "DeleteAtTime", "InsertEvent", "ReplaceEvent")
+    for name in (*refused, "UpdateEvent", "DeleteEvent", "InsertAnnotation"):
+        number = getattr(ua.ObjectIds, f"HistoryServerCapabilities_{name}Capability")
+        shown[number] = ua.Variant(False, ua.VariantType.Boolean)
+    return {standard(number): stamped(value, GOOD) for number, value in shown.items()}
 
 
 class History:

@@ -13,7 +13,6 @@ of it again at the next start, and clients come back.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 
 from asyncua import ua
@@ -23,7 +22,7 @@ from protocols.opcua.entries import Watcher
 from protocols.opcua.events import Alarms, Occurrence, Occurrences
 from protocols.opcua.filters import Filter, check_filter
 from protocols.opcua.hardening import HardenedServer, Limits, ServerSettings
-from protocols.opcua.history import History
+from protocols.opcua.history import History, capabilities
 from protocols.opcua.outbox import Outbox
 from protocols.opcua.pki import Pki
 from protocols.opcua.services import Place
@@ -50,7 +49,7 @@ from protocols.opcua.templates import (
 )
 from protocols.opcua.types import Types
 from protocols.opcua.users import Doorman
-from protocols.opcua.values import standard, to_data_value, to_us
+from protocols.opcua.values import standard, to_us
 
 __all__ = ["Limits", "OperatorServer", "ServerSettings"]
 
@@ -100,6 +99,8 @@ class OperatorServer:
         Types(self._door.iserver.node_mgt_service, space, self._ids).build(self._surface)
         events = shared(SUBSCRIBE_TO_EVENTS | HISTORY_OF_EVENTS, ua.VariantType.Byte)
         space[standard(ua.ObjectIds.Server)].attributes[ua.AttributeIds.EventNotifier] = events
+        for node, value in capabilities().items():
+            space.put(node, value)
         space.overlay(self._nodes.attach)
         self._outbox.open()
         await self._door.start()
@@ -128,7 +129,7 @@ class OperatorServer:
             if entry.watchers is not None and index in entry.watchers:
                 watchers = tuple(entry.watchers[index].values())
                 variable = entry.template.variables[index]
-                self._outbox.change((entry, index), partial(_tell, watchers, each.sample, variable))
+                self._outbox.change((entry, index), partial(self._tell, watchers, each.sample, variable))
 
     def add(self, objects: Sequence[Object]) -> None:
         """These objects have come. Errors: KeyError (unknown type or parent), ValueError (the key is there already)."""
@@ -204,12 +205,11 @@ class OperatorServer:
         seen_at = self._occurrences.seen_at(source)
         self._outbox.event(partial(self._door.emit, occurrence, seen_at, occurrence.type_name))
 
-
-def _tell(watchers: tuple[Watcher, ...], sample: Sample, variable: Variable) -> None:
-    """Those who watched when it changed; who came later has read the newer value already."""
-    value = to_data_value(sample, variable, datetime.now(UTC))
-    for watcher in watchers:
-        watcher(value)
+    def _tell(self, watchers: tuple[Watcher, ...], sample: Sample, variable: Variable) -> None:
+        """Those who watched when it changed; who came later has read the newer value already."""
+        value = self._nodes.shown(sample, variable)
+        for watcher in watchers:
+            watcher(value)
 
 
 def _tell_gone(watchers: tuple[Watcher, ...]) -> None:

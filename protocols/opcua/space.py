@@ -17,14 +17,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime
 
+import structlog
 from asyncua import ua
 from asyncua.server.address_space import AttributeValue, NodeData
 
 from protocols.opcua.entries import Entry, ObjectNode, Watchers
 from protocols.opcua.services import Place
-from protocols.opcua.surface import Folder, Object, Variable
+from protocols.opcua.surface import Folder, Object, Sample, Variable
 from protocols.opcua.templates import Template, reference, shared
 from protocols.opcua.values import stamped, standard, status, to_data_value
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 Plain = MutableMapping[ua.NodeId, NodeData]
 
@@ -34,6 +37,7 @@ _ORGANIZES = standard(ua.ObjectIds.Organizes)
 _HAS_COMPONENT = standard(ua.ObjectIds.HasComponent)
 _HAS_NOTIFIER = standard(ua.ObjectIds.HasNotifier)
 GONE = stamped(ua.Variant(None, ua.VariantType.Null), status(ua.StatusCodes.BadNodeIdUnknown))
+_DEFECT = status(ua.StatusCodes.BadInternalError)
 _RESERVED = ("Type/", "Alarm/")
 """Keys that types and conditions have."""
 
@@ -46,6 +50,7 @@ class Nodes(MutableMapping[ua.NodeId, NodeData]):
         self._namespace = namespace
         self._templates = templates
         self._entries: dict[str, Entry] = {}
+        self._wrong: set[str] = set()
         self._now: Callable[[], float] = time.time
 
     def __getitem__(self, nodeid: ua.NodeId) -> NodeData:
@@ -172,8 +177,19 @@ class Nodes(MutableMapping[ua.NodeId, NodeData]):
 
     def data_value(self, entry: Entry, index: int) -> ua.DataValue:
         """The latest value of a variable, stamped with the server's time."""
+        return self.shown(entry.samples[index], entry.template.variables[index])
+
+    def shown(self, sample: Sample | None, variable: Variable) -> ua.DataValue:
+        """A sample as it goes out. One that isn't what its variable declares is a defect of the gateway's: it goes out as
+        BadInternalError and is logged, once for each variable."""
         now = datetime.fromtimestamp(self._now(), UTC)
-        return to_data_value(entry.samples[index], entry.template.variables[index], now)
+        try:
+            return to_data_value(sample, variable, now)
+        except (ValueError, OverflowError) as error:
+            if variable.name not in self._wrong:
+                self._wrong.add(variable.name)
+                log.error("opcua_value_of_wrong_type", variable=variable.name, error=str(error))
+            return stamped(ua.Variant(None, ua.VariantType.Null), _DEFECT, None, now)
 
     # --- nodes ----------------------------------------------------------------------------------------------------
 

@@ -345,6 +345,16 @@ async def test_what_has_no_history_or_may_not_be_read_says_so(client: Client, si
     gateway.unreadable = set()
 
 
+async def test_the_server_says_what_history_it_offers(client: Client) -> None:
+    for name, value in (("AccessHistoryData", True), ("AccessHistoryEvents", True), ("UpdateData", False)):
+        number = getattr(ua.ObjectIds, f"HistoryServerCapabilities_{name}Capability")
+        assert await client.get_node(ua.NodeId(number)).read_value() is value
+    assert {
+        ua.EventNotifier.SubscribeToEvents,
+        ua.EventNotifier.HistoryRead,
+    } == await client.nodes.server.read_event_notifier()
+
+
 async def test_past_events_are_read_at_the_server_with_the_same_ids_as_they_were_told_with(
     client: Client,
     site: House,

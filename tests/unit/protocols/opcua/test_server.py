@@ -120,6 +120,23 @@ async def test_an_unknown_object_or_variable_is_a_key_error(site: House) -> None
             site.server.change([Change(object, variable, Sample(1.0))])
 
 
+async def test_a_value_of_another_type_than_declared_spoils_nothing_but_itself(client: Client, site: House) -> None:
+    changed(site, "Loc", True)
+    heard = Heard()
+    subscription = await client.create_subscription(50, heard)
+    nodes = [client.get_node(site.node_id(f"Feeder/F1/{name}")) for name in ("OpCnt", "Loc")]
+    await subscription.subscribe_data_change(nodes)
+    await heard.until(2)
+    changed(site, "OpCnt", "many")
+    await heard.until(3)
+    assert heard.values[-1] == ("Feeder/F1/OpCnt", None, "BadInternalError")
+    assert await nodes[1].read_value() is True
+    changed(site, "OpCnt", 3)
+    await heard.until(4)
+    assert heard.values[-1][1:] == (3, "Good")
+    await subscription.delete()
+
+
 async def test_nobody_writes(client: Client, site: House) -> None:
     with pytest.raises(ua.UaStatusCodeError):
         await client.get_node(site.node_id("Feeder/F1/Kw")).write_value(1.0)
