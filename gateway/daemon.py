@@ -25,7 +25,7 @@ import structlog
 
 from config import Site, load_site
 from gateway import __version__, logs
-from gateway.clock import SystemClock, synchronized
+from gateway.clock import SystemClock, synchronized, wall_now
 from gateway.clock_check import ClockCheck
 from gateway.control import ControlServer, SocketInUse
 from gateway.durable import Engine, Registry
@@ -127,7 +127,9 @@ class Daemon:
         clock = clock_of(site, journal.head().time_us)
         try:
             host = site.operators.host if site.operators is not None else ""
-            driver = make_driver(site.devices, site.feeders, site.measurements, site.opcua_client, host)
+            driver = make_driver(
+                site.devices, site.feeders, site.measurements, site.opcua_client, lambda: wall_now().timestamp(), host
+            )
         except ValueError as error:
             raise StartError(f"the driver refuses the list of points: {error}") from error
         gate = OutputGate("starting: the field has not been read yet")

@@ -7,7 +7,7 @@ OPC UA stack takes a second and 40 MB), and a site with one protocol has no flee
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, TypeGuard, TypeVar
@@ -137,12 +137,13 @@ def make_driver(
     feeders: Sequence[FeederLike],
     measurements: Sequence[MeasurementLike],
     client: ClientLike | None,
+    wall: Callable[[], float],
     listens_at: str = "",
 ) -> Driver:
     """The driver of a site. Makes the gateway's certificate for OPC UA devices where there is none yet.
 
-    listens_at: the host of the gateway's own OPC UA server, for which a certificate made now may stand, too. Raises
-    ValueError for what must not or can't be driven, with a sentence.
+    wall: Unix seconds of the real time. listens_at: the host of the gateway's own OPC UA server, for which a certificate
+    made now may stand, too. Raises ValueError for what must not or can't be driven, with a sentence.
     """
     protocol_of = {device.name: device.protocol for device in devices}
     by_nodes = [device for device in devices if device.protocol == OPCUA]
@@ -152,7 +153,7 @@ def make_driver(
         raise ValueError("there are OPC UA devices, and nothing says who the gateway is towards them")
     node_feeders, register_feeders = _split(feeders, protocol_of)
     node_measurements, register_measurements = _split(measurements, protocol_of)
-    opcua_driver = _opcua_driver(by_nodes, node_feeders, node_measurements, client, listens_at)
+    opcua_driver = _opcua_driver(by_nodes, node_feeders, node_measurements, client, wall, listens_at)
     if len(by_nodes) == len(devices):
         return opcua_driver
     rest = [device for device in devices if device.protocol != OPCUA]
@@ -170,6 +171,7 @@ def _opcua_driver(
     feeders: Sequence[FeederLike],
     measurements: Sequence[MeasurementLike],
     client: ClientLike,
+    wall: Callable[[], float],
     listens_at: str,
 ) -> Driver:
     # Here and not above: a site of Modbus devices alone does without the OPC UA stack.
@@ -178,7 +180,7 @@ def _opcua_driver(
 
     pki = Pki(client.pki_dir)
     try:
-        pki.ensure_own(client.application_uri, host_names_of(listens_at), datetime.now(UTC))
+        pki.ensure_own(client.application_uri, host_names_of(listens_at), datetime.fromtimestamp(wall(), UTC))
         pki.own()
     except PkiError as error:
         raise ValueError(str(error)) from None
@@ -186,7 +188,7 @@ def _opcua_driver(
     points = [measurement for measurement in measurements if _is_node(measurement)]
     if len(nodes) != len(feeders) or len(points) != len(measurements):
         raise ValueError("points of an OPC UA device are not all nodes")
-    return OpcUaDriver(devices, nodes, points, pki.own)
+    return OpcUaDriver(devices, nodes, points, pki.own, wall)
 
 
 def _split(ones: Sequence[A], protocol_of: Mapping[str, str]) -> tuple[list[A], list[A]]:

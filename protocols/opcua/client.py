@@ -130,12 +130,18 @@ class Session:
 
     @classmethod
     async def connect(
-        cls, device: DeviceLike, pinned: Pinned, identity: Callable[[], Identity], on_lost: Callable[[str], None]
+        cls,
+        device: DeviceLike,
+        pinned: Pinned,
+        identity: Callable[[], Identity],
+        wall: Callable[[], float],
+        on_lost: Callable[[str], None],
     ) -> Session:
-        """A new session. Raises FieldError."""
+        """A new session. wall: Unix seconds. Raises FieldError."""
         access = device.opcua
         assert access is not None, "a device of this driver"
-        pinned.check_dates(datetime.now(UTC))
+        now = datetime.fromtimestamp(wall(), UTC)
+        pinned.check_dates(now)
         host = f"[{device.host}]" if ":" in device.host else device.host
         client = Client(f"opc.tcp://{host}:{device.port}{access.path}", timeout=CONNECT_S)
         session = cls(client, device, on_lost)
@@ -145,7 +151,7 @@ class Session:
                 await session._open(user, password)
         except Exception as error:
             session.close()
-            raise await _why(error, session, pinned) from error
+            raise await _why(error, session, pinned, now) from error
         except BaseException:
             session.close()
             raise
@@ -154,7 +160,10 @@ class Session:
 
     async def _open(self, user: str | None, password: str | None) -> None:
         client = self._client
-        await client.connect_socket()
+        try:
+            await client.connect_socket()
+        except (OSError, TimeoutError):
+            raise LinkDown(f"no connection to {self._device.host}:{self._device.port}") from None
         await client.send_hello()
         await client.open_secure_channel()
         await client.create_session()
@@ -290,18 +299,16 @@ def _prepare(
     return access.user or None, secret
 
 
-async def _why(error: Exception, session: Session, pinned: Pinned) -> FieldError:
+async def _why(error: Exception, session: Session, pinned: Pinned, now: datetime) -> FieldError:
     """Why there is no session. A device that breaks off may have shown another certificate: that is what to say."""
-    ours = field_error(error)
-    if isinstance(error, OSError) and not isinstance(error, TimeoutError | ConnectionError):
-        return LinkDown(str(ours))
+    if isinstance(error, LinkDown):
+        return error
     shown = await _shown(session)
     if shown is not None and certs.thumbprint(shown) != pinned.facts.thumbprint:
-        return LinkDown(
-            f"the device shows another certificate ({certs.thumbprint(shown)[:16]}{_expiry(shown)}) than the one it is "
-            f"known by ({pinned.facts.thumbprint[:16]})"
-        )
-    return LinkDown(f"no session: {ours}")
+        other = f"{certs.thumbprint(shown)[:16]}{_expiry(shown, now)}"
+        known = pinned.facts.thumbprint[:16]
+        return LinkDown(f"the device shows another certificate ({other}) than the one it is known by ({known})")
+    return LinkDown(f"no session: {field_error(error)}")
 
 
 async def _shown(session: Session) -> bytes | None:
@@ -317,12 +324,12 @@ async def _shown(session: Session) -> bytes | None:
     return None
 
 
-def _expiry(der: bytes) -> str:
+def _expiry(der: bytes, now: datetime) -> str:
     try:
         expires = certs.parse(der).not_valid_after_utc
     except certs.CertificateRefused:
         return ", unreadable"
-    return f", expired on {expires:%Y-%m-%d}" if expires < datetime.now(UTC) else ""
+    return f", expired on {expires:%Y-%m-%d}" if expires < now else ""
 
 
 def _limit(value: ua.DataValue) -> int:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
@@ -59,7 +58,7 @@ class OpcUaDevice:
         phase: float,
         identity: Callable[[], Identity],
         monotonic: MonotonicClock,
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], float],
     ) -> None:
         if device.opcua is None:
             raise ValueError(f"device {device.name} speaks no OPC UA")
@@ -273,7 +272,7 @@ class OpcUaDevice:
             spot.fault = spot.fault or f"it can't be subscribed: {name_of(code)}"
 
     async def _connect(self, on_lost: Callable[[str], None]) -> Session:
-        return await Session.connect(self.device, self._pinned, self._identity, on_lost)
+        return await Session.connect(self.device, self._pinned, self._identity, self._wall, on_lost)
 
     def _link_changed(self, status: LinkStatus) -> None:
         away = status.state in (LinkState.DOWN, LinkState.SILENT)

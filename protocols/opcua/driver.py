@@ -6,7 +6,6 @@ What must stay true: no device is driven without the certificate that it is know
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 from protocols.base import MonotonicClock
@@ -34,8 +33,8 @@ class OpcUaDriver(FieldDriver[FeederLike, Session]):
         feeders: Sequence[FeederLike],
         measurements: Sequence[MeasurementLike],
         identity: Callable[[], Identity],
+        wall: Callable[[], float],
         monotonic: MonotonicClock | None = None,
-        wall: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(feeders, measurements, monotonic, SWEEP_S)
         check_names(devices, feeders, measurements)
