@@ -258,6 +258,23 @@ async def test_a_refresh_tells_what_is_not_settled_between_its_start_and_end(
         site.server.alarm(failed(feeder, False, True, T0 + 33 * SECOND))
 
 
+async def test_a_refresh_of_more_alarms_than_fit_into_the_clients_queue_loses_none(client: Client, site: House) -> None:
+    for number in range(300):
+        site.server.alarm(failed(f"X{number}", at=T0 + number))
+    await asyncio.sleep(1.0)  # a refresh is answered once a second
+    heard = Heard()
+    subscription = await client.create_subscription(50, heard)
+    await subscription.subscribe_events(SERVER, evfilter=event_filter(("Feeder",)), queuesize=50)
+    argument = ua.Variant(subscription.subscription_id, ua.VariantType.UInt32)
+    result = (await client.uaclient.call([ua.CallMethodRequest(CONDITION_TYPE, REFRESH, [argument])]))[0]
+    assert result.StatusCode.is_good()
+    events = await heard.until(302)
+    assert [each["Feeder"] for each in events[1:-1]] == [f"X{number}" for number in range(300)]
+    for number in range(300):
+        site.server.alarm(failed(f"X{number}", False, True, at=T0 + 1000))
+    await subscription.delete()
+
+
 async def test_nobody_refreshes_another_sessions_subscription(
     client: Client,
     site: House,
