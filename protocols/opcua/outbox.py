@@ -23,7 +23,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 MOST_CHANGES = 100_000
 MOST_EVENTS = 20_000
-SLICE_S = 0.008
+SLICE_S = 0.003
 
 Deliver = Callable[[], None]
 

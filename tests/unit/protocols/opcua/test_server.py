@@ -214,13 +214,27 @@ async def test_each_kind_of_argument_arrives_as_it_was_given(client: Client, gat
     assert (*inputs[:4], *inputs[5:]) == (True, -1, 1, 2**40, "", T0, 2, ["1", "2"])
 
 
-@pytest.mark.parametrize(("status", "code"), [(each, None) for each in Status if each is not Status.OK])
-async def test_each_status_has_a_code_and_the_sentence_comes_with_it(
-    client: Client, gateway: Gateway, status: Status, code: None
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (Status.BAD_ARGUMENT, "BadInvalidArgument"),
+        (Status.OUT_OF_RANGE, "BadOutOfRange"),
+        (Status.NOT_FOUND, "BadNotFound"),
+        (Status.REFUSED, "BadInvalidState"),
+        (Status.DENIED, "BadUserAccessDenied"),
+        (Status.TOO_LARGE, "BadEncodingLimitsExceeded"),
+        (Status.TIMEOUT, "BadTimeout"),
+        (Status.UNAVAILABLE, "BadOutOfService"),
+        (Status.TOO_MANY, "BadTooManyOperations"),
+        (Status.INTERNAL, "BadInternalError"),
+    ],
+)
+async def test_each_status_has_its_code_and_the_sentence_comes_with_it(
+    client: Client, gateway: Gateway, status: Status, code: str
 ) -> None:
     gateway.answer = Answer(status, f"It is {status.value}.")
     result = await call(client, "Feeder/F1", OPEN, WHY)
-    assert not result.StatusCode.is_good()
+    assert result.StatusCode.name == code
     assert result.OutputArguments[0].Value == f"It is {status.value}."
 
 
