@@ -6,9 +6,8 @@ crash here leaves nothing behind.
 
 from __future__ import annotations
 
-import contextlib
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import structlog
 
@@ -48,18 +47,10 @@ def spare_the_loop() -> None:
     gc.set_threshold(10_000, 50, 1_000)
 
 
-@contextlib.contextmanager
-def much_made() -> Iterator[None]:
-    """While very many objects are made that stay: the collector doesn't look at them again and again, nor ever after.
-
-    What is garbage by then stays, too; making the operators' address space leaves none (measured).
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
+def spare_what_was_made() -> None:
+    """What has been made since lives on, too: it is never looked at again. Of a large building site hardly anything is
+    garbage (measured: none of the operators' 440,000 objects), and what little is stays."""
+    gc.freeze()
 
 
 def clock_of(site: Site, journal_us: int) -> SystemClock:

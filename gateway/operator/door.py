@@ -30,7 +30,7 @@ from gateway.operator.backend import OperatorBackend
 from gateway.operator.feed import Feed
 from gateway.operator.happenings import Happenings
 from gateway.operator.surface_model import build_surface
-from gateway.starting import much_made
+from gateway.starting import spare_what_was_made
 from gateway.supervision import record
 from protocols.opcua.surface import Backend, Doing, Server, Surface
 
@@ -103,8 +103,7 @@ class Door:
         Errors: OSError.
         """
         try:
-            with much_made():
-                feed = await self._build()
+            feed = await self._build()
         except OSError:
             raise
         except Exception as error:  # noqa: BLE001 - a defect of this view must not keep the gateway from its work
@@ -112,6 +111,7 @@ class Door:
             self._failed("server", error)
             return
         self._open = True
+        spare_what_was_made()
         for name, work in (("feed", feed.run), ("happenings", self._happenings.run)):
             self._tasks.append(asyncio.create_task(self._keep(name, work), name=f"operators' {name}"))
         log.info("operators_open", endpoint=self.endpoint, certificate=self._keys.thumbprint())
