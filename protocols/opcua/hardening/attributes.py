@@ -6,7 +6,6 @@ import dataclasses
 from datetime import UTC, datetime
 from typing import Any
 
-import structlog
 from asyncua import ua
 
 from protocols.opcua.hardening.core import Core, Request, count
@@ -15,7 +14,6 @@ from protocols.opcua.hardening.session import Session
 from protocols.opcua.hardening.subscription import stamped
 from protocols.opcua.surface import Doing
 
-_log = structlog.get_logger(__name__)
 _ABOUT_OPERATIONS = 0xC0
 """Bits of ReturnDiagnostics: texts about single operations (Part 4, 7.33)."""
 _BINARY = ("", "Default Binary")
@@ -131,7 +129,7 @@ async def _call(core: Core, session: Session, method: ua.CallMethodRequest) -> u
     except UaStatusCodeError as error:
         return ua.CallMethodResult(StatusCode=bad(error.code))
     except Exception:  # noqa: BLE001 - a mistake of ours must neither show its inside to a client nor end the connection
-        _log.exception("a method call failed inside", method=method.MethodId.to_string(), user=session.caller.user)
+        core.complain("opcua_call_failed", method=method.MethodId.to_string(), user=session.caller.user)
         return ua.CallMethodResult(StatusCode=bad(ua.StatusCodes.BadInternalError))
 
 

@@ -60,8 +60,18 @@ class Guarded(Buffer):
 
 def decode(kind: type[Any], data: Guarded) -> Any:
     """A structure from bytes. Errors: UaStatusCodeError, whatever is wrong with the bytes."""
+    return _decoded(lambda: ua_binary.struct_from_binary(kind, data))
+
+
+def decode_node_id(data: Guarded) -> ua.NodeId:
+    """A NodeId from bytes. Errors: as ``decode``."""
+    found: ua.NodeId = _decoded(lambda: ua_binary.nodeid_from_binary(data))
+    return found
+
+
+def _decoded(read: Callable[[], Any]) -> Any:
     try:
-        return ua_binary.struct_from_binary(kind, data)
+        return read()
     except UaStatusCodeError:
         raise
     except Exception as error:  # asyncua's decoders raise ValueError, KeyError, TypeError ... for bad bytes

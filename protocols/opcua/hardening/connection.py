@@ -18,14 +18,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-import structlog
 from asyncua import ua
-from asyncua.ua.ua_binary import nodeid_from_binary
 
 from protocols.opcua.certificates import CertificateRefused
 from protocols.opcua.hardening import entry
 from protocols.opcua.hardening.channel import Channel, Hangup, Identity, Untrusted, error_frame
-from protocols.opcua.hardening.codec import Guarded, decode
+from protocols.opcua.hardening.codec import Guarded, decode, decode_node_id
 from protocols.opcua.hardening.core import Core, Request
 from protocols.opcua.hardening.errors import UaStatusCodeError, bad, fault
 from protocols.opcua.hardening.lobby import Lobby
@@ -34,9 +32,9 @@ from protocols.opcua.hardening.session import Session
 from protocols.opcua.pki import thumbprint
 from protocols.opcua.surface import Caller, Doing
 
-_log = structlog.get_logger(__name__)
 _KINDS = (b"HEL", b"OPN", b"MSG", b"CLO")
 _FLAGS = (b"F", b"C", b"A")
+_LINGER_S = 2.0
 _HELLO = 8 + 4 * 6 + 4096
 
 
@@ -209,6 +207,8 @@ class Connection(asyncio.Protocol):
         self._closing = True
         self._transport.write(error_frame(hangup.code))
         self._transport.close()
+        # A peer that takes nothing would keep the socket open for as long as it likes.
+        asyncio.get_running_loop().call_later(_LINGER_S, self._transport.abort)
         self._end_session(Doing.LOGOUT, f"connection closed: {hangup}")
 
     def _end_session(self, doing: Doing, why: str) -> None:
@@ -240,7 +240,7 @@ class Connection(asyncio.Protocol):
         except UaStatusCodeError as error:
             self._hang_up(Hangup(ua.StatusCodes.BadSecurityChecksFailed, f"a malformed frame: {error}"))
         except Exception:  # noqa: BLE001 - a mistake of ours ends this connection, not the server
-            _log.exception("opcua_connection_failed", address=self.address)
+            self._core.complain("opcua_connection_failed", address=self.address)
             self._hang_up(Hangup(ua.StatusCodes.BadTcpInternalError, "an error of our own", None))
 
     async def _frame(self, frame: bytes) -> None:
@@ -270,7 +270,7 @@ class Connection(asyncio.Protocol):
         try:
             self._write(self.channel.answer(response, handle, request_id))
         except Exception:  # noqa: BLE001 - something that can't be encoded (a mistake of ours) costs its own answer alone
-            _log.exception("opcua_answer_failed", address=self.address)
+            self._core.complain("opcua_answer_failed", address=self.address)
             self._fault(ua.StatusCodes.BadEncodingError, handle, request_id)
 
     def _fault(self, code: int, handle: int, request_id: int) -> None:
@@ -283,9 +283,9 @@ class Connection(asyncio.Protocol):
         limits = self._core.limits
         data = Guarded(body, limits.elements, limits.depth)
         try:
-            kind = nodeid_from_binary(data)
+            kind = decode_node_id(data)
             header = decode(ua.RequestHeader, data)
-        except (UaStatusCodeError, ValueError) as error:
+        except UaStatusCodeError as error:
             raise Hangup(ua.StatusCodes.BadDecodingError, "a request without a readable header") from error
         service = SERVICES.get(cast(int, kind.Identifier)) if kind.NamespaceIndex == 0 else None
         try:
@@ -295,7 +295,7 @@ class Connection(asyncio.Protocol):
         except Hangup:
             raise
         except Exception:  # noqa: BLE001 - a mistake of ours in one request: the client learns that it failed, and no more
-            _log.exception("opcua_request_failed", request=str(kind.Identifier), address=self.address)
+            self._core.complain("opcua_request_failed", request=str(kind.Identifier), address=self.address)
             self._fault(ua.StatusCodes.BadInternalError, header.RequestHandle, request_id)
 
     async def _serve(
@@ -389,7 +389,7 @@ class Connection(asyncio.Protocol):
             except UaStatusCodeError as error:
                 self._fault(error.code, request.handle, request.request_id)
             except Exception:  # noqa: BLE001 - as in _request
-                _log.exception("opcua_request_failed", address=self.address)
+                self._core.complain("opcua_request_failed", address=self.address)
                 self._fault(ua.StatusCodes.BadInternalError, request.handle, request.request_id)
             finally:
                 session.calls -= 1

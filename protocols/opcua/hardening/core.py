@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import structlog
 from asyncua import ua
 
 from protocols.opcua.hardening.errors import fault
@@ -23,6 +24,8 @@ from protocols.opcua.services import Services
 from protocols.opcua.surface import Backend, Doing
 from protocols.opcua.users import Doorman
 
+_log = structlog.get_logger(__name__)
+MOST_COMPLAINTS = 20
 SLICE = 50
 """Nodes or items that are worked on before a long request waits for its next turn."""
 
@@ -74,6 +77,19 @@ class Core:
 
     def __post_init__(self) -> None:
         self.backlog = Backlog(self.limits.backlog)
+
+    complaints: tuple[float, int] = (0.0, 0)
+    """When the present minute of complaints began, and how many there were in it."""
+
+    def complain(self, event: str, **fields: Any) -> None:
+        """Log an error of our own with its traceback; only so many a minute, since a client may bring them about."""
+        began, count = self.complaints
+        now = self.monotonic()
+        if now - began > 60:
+            began, count = now, 0
+        self.complaints = (began, count + 1)
+        if count < MOST_COMPLAINTS:
+            _log.exception(event, **fields)
 
     @staticmethod
     def monotonic() -> float:

@@ -93,7 +93,7 @@ class Limits:
     nodes_per_register: int = 1000
     nodes_per_call: int = 100
     nodes_per_history: int = 100
-    items_per_call: int = 2000
+    items_per_call: int = 1000
     path_elements: int = 20
     path_targets: int = 1000
 
@@ -107,7 +107,7 @@ class Limits:
     overflow bit is set."""
     backlog: int = 200_000
     """Values and events, beyond one for each item, that wait for all sessions together. Above: queues hold one."""
-    notifications_per_publish: int = 1000
+    notifications_per_publish: int = 500
     unacknowledged: int = 32
     unacknowledged_notifications: int = 5000
     """Messages, and notifications in them, that one subscription keeps for Republish. Above: the oldest is forgotten."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import structlog
 from asyncua import ua
 from asyncua.ua import uaprotocol_auto
 
@@ -16,8 +15,6 @@ from protocols.opcua.hardening.core import Core, Request, count
 from protocols.opcua.hardening.errors import UaStatusCodeError, bad, fault
 from protocols.opcua.hardening.session import Session
 from protocols.opcua.hardening.subscription import Item, Subscription
-
-_log = structlog.get_logger(__name__)
 
 
 async def create_subscription(core: Core, request: Request, parameters: Any) -> Any:
