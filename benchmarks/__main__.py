@@ -27,6 +27,7 @@ CASES = {
     "engine": "the durable engine beside bare SQLite",
     "field_modbus": "the bare Modbus driver with 12,000 breakers",
     "opcua_server": "the operators' OPC UA server beside a bare asyncua server",
+    "opcua_override": "an operator's word by OPC UA until it is acted on, idle and while 12,000 breakers move",
     "mass_shed": "the whole gateway with 12,000 breakers beside the bare driver",
 }
 NOISY_CORES = 0.2

@@ -46,6 +46,7 @@ from benchmarks.processes import usage  # noqa: E402
 from benchmarks.summary import Row, at_least, at_most, percentile  # noqa: E402
 from config.loader import load_site  # noqa: E402
 from config.models import Site  # noqa: E402
+from gateway.clock import wall_now  # noqa: E402
 from gateway.operator import names  # noqa: E402
 from gateway.operator.shedding_types import BREAKER  # noqa: E402
 from gateway.operator.surface_model import build_surface  # noqa: E402
@@ -148,7 +149,9 @@ async def serve_ours(site: Site, folder: Path) -> None:
     surface = build_surface(site)
     began, rss_mb = time.monotonic(), usage_mb()
     settings = ServerSettings(HOST, 0, URI)
-    server = OperatorServer(settings, pki, Doorman(UserFile(folder / "users.toml"), 5, 300.0), surface, Backend())
+    server = OperatorServer(
+        settings, pki, Doorman(UserFile(folder / "users.toml"), 5, 300.0), surface, Backend(), now=wall_now
+    )
     await server.start()
     keys = [names.feeder_key(feeder.name) for feeder in site.feeders]
 
