@@ -77,7 +77,6 @@ class UserFile:
             raise BrokenUserFile(f"{self.path} can't be read: {error.strerror}") from None
         mark = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
         if mark != self._mark:
-            self._mark = None  # until it was read well
             if stat.st_mode & 0o027:
                 raise BrokenUserFile(f"others may write or read {self.path}: look who did, then 'chmod 600' it")
             self._accounts = MappingProxyType(self._read())

@@ -202,6 +202,12 @@ class TestLockOut:
         assert len(made) == 3
         assert [error.why for error in told].count(Why.LOCKED_OUT) == 7
 
+    async def test_the_same_user_from_many_places_at_once_is_no_attack(self, doorman: Doorman) -> None:
+        for _ in range(2):
+            await refused(doorman)
+        users = await asyncio.gather(*(doorman.by_password("ana", RIGHT) for _ in range(8)))
+        assert [user.name for user in users] == ["ana"] * 8
+
     async def test_breaking_off_wins_no_free_guess(self, doorman: Doorman) -> None:
         for _ in range(3):
             guess = asyncio.create_task(doorman.by_password("ana", WRONG))

@@ -52,6 +52,13 @@ class TestPasswords:
         assert kept.n == 2**14
         assert read_kept(str(kept)).fits(PASSWORD)
 
+    def test_it_is_compared_in_a_time_that_tells_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        kept = keep(PASSWORD)
+        compared: list[int] = []
+        monkeypatch.setattr(passwords.hmac, "compare_digest", lambda a, b: compared.append(len(a)) or a == b)
+        assert kept.fits(PASSWORD)
+        assert compared == [32]
+
     def test_it_is_not_shown(self) -> None:
         kept = keep(PASSWORD)
         shown = repr(Account("ana", (), kept))
