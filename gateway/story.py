@@ -42,6 +42,7 @@ BY_HAND = {
     "breakers.block": "Block",
     "breakers.unblock": "Unblock",
     "instances.start": "By hand: start",
+    "shed.started": "By hand: shed",
     "instances.terminate": "By hand: terminate",
     "mode": "Mode",
     "release": "Outputs released",

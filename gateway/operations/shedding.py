@@ -35,6 +35,9 @@ async def start(desk: Desk, args: Arguments) -> Json:
         )
         if not told["started"]:
             raise ControlError(Code.REFUSED, f"{told['reason']}: override it, or wait until it has ended")
+    # What was asked for is on record ahead of this; only now it has a name, by which it is found again.
+    done = {"op": "shed.started", "actor": who(args), "instance": told["instance"], "reason": reason, **order}
+    await desk.engine.record("", "audit", done)
     mode = desk.station().mode or desk.field.site.shedding.mode
     sentence = f"{told['instance']} is to shed {_repeated(desk, target_kw, tiers)}"
     if mode is Mode.MONITOR:

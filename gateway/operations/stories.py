@@ -131,7 +131,9 @@ async def _turns(instance: str, latest: Sequence[Record]) -> list[Turn]:
 
 async def _who_started(log: Log, instance: str, first_seq: int) -> Json:
     """The audit record of its start by a person, None if nobody is on record."""
-    found = await _audit_around(log, first_seq, ("instances.start", "instances.restart", "instances.restarted"))
+    found = await _audit_around(
+        log, first_seq, ("instances.start", "instances.restart", "instances.restarted", "shed.started")
+    )
     return next((one for one in reversed(found) if one.get("new", one.get("instance")) == instance), None)
 
 

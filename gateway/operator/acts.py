@@ -21,6 +21,8 @@ READ_AT_MOST = 500
 """Records that are told in one look; what is left comes with the next ones."""
 _OWN = "opcua."
 """Records of these operations are made here, and told by those who make them."""
+_ECHOES = ("shed.started", "instances.restarted")
+"""They only add a name to what was asked for in the record before."""
 
 
 class Acts:
@@ -44,9 +46,10 @@ class Acts:
 def of_record(record: Record) -> Iterator[Telling]:
     """What an audit record has to tell."""
     told: Json = msgspec.json.decode(record[4])
-    if not isinstance(told, Mapping) or str(told.get("op", "")).startswith(_OWN):
+    op = str(told.get("op", "")) if isinstance(told, Mapping) else ""
+    if not op or op.startswith(_OWN) or op in _ECHOES:
         return
-    op, refused = str(told.get("op", "")), record[2] == "audit_refused"
+    refused = record[2] == "audit_refused"
     actor, reason = printable(str(told.get("actor", ""))), printable(str(told.get("reason") or ""))
     subject = printable(_subject(told))
     if op == "override" and not refused:

@@ -10,7 +10,7 @@ A crash here: the entities come back with their acknowledgements; the next look 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 from msgspec.structs import replace
@@ -32,8 +32,8 @@ KEY_AT_MOST = 200
 
 
 class Trouble(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is wrong. occurrence: another one is another trouble, though the condition is the same. fields: texts of its
-    type. severity: 0 for that of its type."""
+    """What is wrong. occurrence: another one is another trouble, though the condition is the same; while it lasts, the
+    words are those of its beginning. fields: texts of its type. severity: 0 for that of its type."""
 
     type: str
     source: str
@@ -118,7 +118,7 @@ class Alarms:
 
     def retained(self) -> Iterator[Alarm]:
         """All that people have to see."""
-        for key, state in self._known.items():
+        for key, state in tuple(self._known.items()):  # who takes them may take their time
             alarm = as_alarm(key, state)
             if alarm.retain:
                 yield alarm
@@ -128,21 +128,26 @@ class Alarms:
         found = ((key, self._known[key]) for key in self._of_type.get(type_name, ()))
         return {key: state for key, state in found if state.active}
 
-    def stand(self, type_name: str, troubles: Mapping[str, Trouble]) -> int:
-        """This is all the trouble of one type now, by key: raise what is new, clear what is over; how much there was to do.
+    def stand(self, type_name: str, troubles: Mapping[str, str], make: Callable[[str, str], Trouble]) -> int:
+        """This is all the trouble of one type now: raise what is new, clear what is over; how much there was to do.
 
-        What was begun here is on disk some looks later; until then it is there to do.
+        troubles: key → occurrence; make gives the whole of one. What was begun here is on disk some looks later; until then
+        it is there to do.
         """
-        changes: list[tuple[str, Trouble | None]] = []
-        for key, trouble in troubles.items():
-            state = self._known.get(key)
-            if state is None or not state.active or state.trouble != trouble:
-                changes.append((key, trouble))
-        changes += [(key, None) for key in self.active(type_name) if key not in troubles]
-        for key, wanted in changes[:A_LOOK]:
-            self._post(key, wanted)
-        self._tell_of_flood(type_name, len(changes) - A_LOOK)
-        return len(changes)
+        known = self._known
+        new: list[str] = []
+        for key, occurrence in troubles.items():
+            state = known.get(key)
+            if state is None or not state.active or state.trouble.occurrence != occurrence:
+                new.append(key)
+        over = [key for key in self._of_type.get(type_name, ()) if key not in troubles and known[key].active]
+        for key in new[:A_LOOK]:
+            self._post(key, make(key, troubles[key]))
+        for key in over[: max(0, A_LOOK - len(new))]:
+            self._post(key, None)
+        count = len(new) + len(over)
+        self._tell_of_flood(type_name, count - A_LOOK)
+        return count
 
     def _post(self, key: str, trouble: Trouble | None) -> None:
         try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from datetime import timedelta
+from functools import partial
 
 from gateway.clock import from_us, wall_now
 from gateway.durable.codec import Json, unpack_plain
@@ -29,12 +30,18 @@ from protocols.opcua.surface import Alarm
 LOOK_S = 1.0
 TELL_S = 0.1
 """After something has changed, so long until it is told: what comes together is told together."""
+TOLD_AT_ONCE = 100
 SLOW_EVERY = 5
 """Looks from one look at clock and certificate to the next."""
 WAITING_AT_MOST = 5_000
 """Changes that wait to be told; of more the oldest are dropped, and counted."""
 JOURNAL_LATE_S = 2.0
-EXPIRES_SOON = timedelta(days=30)
+EXPIRES_SOON, EXPIRES_VERY_SOON = timedelta(days=30), timedelta(days=7)
+_BREAKERS = {
+    "breaker_failed": ("BreakerFailedAlarm", "did not do as told"),
+    "breaker_unresolved": ("BreakerUnresolvedAlarm", "nobody knows what its command did"),
+}
+"""What the watch calls it → type of the alarm, and words."""
 _LOST = ("silent", "down")
 """States of a link without a device; one that connects is what it was before."""
 
@@ -66,8 +73,10 @@ class Happenings:
         """Tell until cancelled. Errors: EngineStoppedError."""
         loop = asyncio.get_running_loop()
         if (server := self._backend.server) is not None:
-            for alarm in self._backend.alarms.retained():
+            for number, alarm in enumerate(self._backend.alarms.retained()):
                 server.alarm(alarm)
+                if number % TOLD_AT_ONCE == 0:
+                    await asyncio.sleep(0)
         next_look = loop.time()
         while True:
             if loop.time() >= next_look:
@@ -142,28 +151,22 @@ class Happenings:
         self._backend.deeds.look()
         self._look_at_gate()
         self._look_at_journal()
-        alarms, watch = self._backend.alarms, self._desk.watch
-        if watch.ticks:  # before that nobody has looked, and what was wrong is not over for that
+        if self._desk.watch.ticks:  # before that nobody has looked, and what was wrong is not over for that
             self._look_at_breakers()
-        alarms.stand("DeviceLostAlarm", self._look_at_links())
-        alarms.stand("GridStressAlarm", self._stress())
+        self._look_at_links()
+        self._stand_one("grid_stress", self._stress(), "GridStressAlarm")
         if self._looks % SLOW_EVERY == 0:
-            alarms.stand("ClockUnsyncedAlarm", self._clock())
-            alarms.stand("CertificateExpiresAlarm", self._certificate())
+            self._stand_one("clock_unsynced", self._clock(), "ClockUnsyncedAlarm")
+            self._stand_one("certificate_expires", self._certificate(), "CertificateExpiresAlarm")
         self._looks += 1
 
     def _look_at_breakers(self) -> None:
-        for event, type_name, words in (
-            ("breaker_failed", "BreakerFailedAlarm", "did not do as told"),
-            ("breaker_unresolved", "BreakerUnresolvedAlarm", "nobody knows what its command did"),
-        ):
+        for event, (type_name, words) in _BREAKERS.items():
             troubled = self._desk.watch.troubled(event)
             if self._stood.get(event) == troubled:
                 continue
-            troubles = {
-                f"{event}/{feeder}": _of_breaker(type_name, feeder, what, words) for feeder, what in troubled.items()
-            }
-            if self._backend.alarms.stand(type_name, troubles) == 0:
+            keys = {f"{event}/{feeder}": what for feeder, what in troubled.items()}
+            if self._backend.alarms.stand(type_name, keys, partial(_of_breaker, type_name, words)) == 0:
                 self._stood[event] = troubled
 
     def _look_at_gate(self) -> None:
@@ -174,17 +177,23 @@ class Happenings:
             self._put(Telling("HoldChanged", words, {"Held": held, "Reason": why}))
         self._held = held
 
-    def _look_at_links(self) -> dict[str, Trouble]:
-        troubles: dict[str, Trouble] = {}
+    def _look_at_links(self) -> None:
+        lost: dict[str, str] = {}
         for link in self._desk.field.driver.links():
-            silent = link.state.value in _LOST
-            lost = silent or (link.state.value != "up" and link.device in self._lost)
-            if lost != (link.device in self._lost):
-                self._link_changed(link.device, link.detail, lost)
-            if lost:
-                words = f"device {link.device} does not answer: {link.detail}" if silent else ""
-                troubles[f"device_lost/{link.device}"] = self._of_device(link.device, words)
-        return troubles
+            was = link.device in self._lost
+            is_lost = link.state.value in _LOST or (was and link.state.value != "up")
+            if is_lost != was:
+                self._link_changed(link.device, link.detail, is_lost)
+            if is_lost:
+                lost[f"device_lost/{link.device}"] = ""
+        details = {link.device: link.detail for link in self._desk.field.driver.links()} if lost else {}
+
+        def make(key: str, occurrence: str) -> Trouble:
+            device = key.partition("/")[2]
+            words = f"device {device} does not answer: {details[device]}"
+            return Trouble("DeviceLostAlarm", names.GATEWAY, words, occurrence, fields={"Device": device})
+
+        self._backend.alarms.stand("DeviceLostAlarm", lost, make)
 
     def _link_changed(self, device: str, detail: str, lost: bool) -> None:
         fields = {"Device": device, "Reason": detail}
@@ -195,44 +204,35 @@ class Happenings:
             self._lost.discard(device)
             self._put(Telling("DeviceBack", f"device {device} answers again", fields))
 
-    def _of_device(self, device: str, words: str) -> Trouble:
-        """Its words are those of the beginning: each attempt to connect ends in other ones, and none is news."""
-        key = f"device_lost/{device}"
-        alarms = self._backend.alarms
-        if key in alarms and alarms[key].active:
-            return alarms[key].trouble
-        words = words or f"device {device} does not answer"
-        return Trouble("DeviceLostAlarm", names.GATEWAY, words, fields={"Device": device})
+    def _stand_one(self, key: str, trouble: Trouble | None, type_name: str) -> None:
+        """The one condition of a type: there, or not."""
+        there = {} if trouble is None else {key: trouble.occurrence}
+        self._backend.alarms.stand(type_name, there, lambda *_: trouble or Trouble(type_name, "", ""))
 
-    def _stress(self) -> dict[str, Trouble]:
+    def _stress(self) -> Trouble | None:
         station = self._backend.watch.state
-        if not station.stress:
-            return {}
         words = f"the transformer is near its limit: armed at {station.load_pct:.1f} %"
-        return {"grid_stress": Trouble("GridStressAlarm", names.STRESS, words)}
+        return Trouble("GridStressAlarm", names.STRESS, words) if station.stress else None
 
-    def _clock(self) -> dict[str, Trouble]:
-        if self._desk.health.synchronized() is not False:
-            return {}
+    def _clock(self) -> Trouble | None:
         words = "no time service disciplines the machine's clock: times of records may be off"
-        return {"clock_unsynced": Trouble("ClockUnsyncedAlarm", names.GATEWAY, words)}
+        unsynced = self._desk.health.synchronized() is False
+        return Trouble("ClockUnsyncedAlarm", names.GATEWAY, words) if unsynced else None
 
-    def _certificate(self) -> dict[str, Trouble]:
+    def _certificate(self) -> Trouble | None:
         server = self._backend.server
         expires_us = 0 if server is None else server.certificate_expires_us()
-        if not expires_us:
-            return {}
         expires = from_us(expires_us)
         left = expires - wall_now()
-        if left > EXPIRES_SOON:
-            return {}
-        over = left <= timedelta()
+        if not expires_us or left > EXPIRES_SOON:
+            return None
+        over, soon = left <= timedelta(), left < EXPIRES_VERY_SOON
         words = (
             f"the OPC UA server's certificate {'has expired' if over else 'expires'} at {expires:%Y-%m-%d %H:%M} UTC"
         )
-        severity = 900 if left < timedelta(days=7) else 0
-        key = f"certificate_expires/{expires:%Y-%m-%d}"
-        return {key: Trouble("CertificateExpiresAlarm", names.GATEWAY, words, severity=severity)}
+        occurrence = f"{expires:%Y-%m-%d} {'over' if over else 'very soon' if soon else 'soon'}"
+        severity = 900 if soon else 0
+        return Trouble("CertificateExpiresAlarm", names.GATEWAY, words, occurrence, severity)
 
     # The journal, which can't tell of its own trouble
 
@@ -253,10 +253,11 @@ class Happenings:
         if late and not self._late and (server := self._backend.server) is not None:
             server.alarm(_uncommitted("journal_trouble", trouble, self._desk.engine.now_us()))
         self._late = late
-        self._backend.alarms.stand("JournalTroubleAlarm", {"journal_trouble": trouble} if late else {})
+        self._stand_one("journal_trouble", trouble if late else None, "JournalTroubleAlarm")
 
 
-def _of_breaker(type_name: str, feeder: str, what: str, words: str) -> Trouble:
+def _of_breaker(type_name: str, words: str, key: str, what: str) -> Trouble:
+    feeder = key.partition("/")[2]
     message = f"breaker of {feeder}: {words}: {what}"
     return Trouble(type_name, names.feeder_key(feeder), message, what, fields={"Feeder": feeder})
 

@@ -6,6 +6,8 @@ be printed is replaced. Pure; a crash changes nothing here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.durable.codec import Json
 from protocols.opcua.surface import Caller, Value
 
@@ -48,5 +50,7 @@ def argument(value: Value) -> Json:
         return value if abs(value) < float("inf") else None  # JSON has neither NaN nor infinity
     if value is None or isinstance(value, bool | int):
         return value
+    if not isinstance(value, Sequence):
+        return printable(str(value))
     shown = [argument(one) for one in value[:ITEMS_AT_MOST]]
     return shown if len(value) <= ITEMS_AT_MOST else [*shown, f"… ({len(value)} in all)"]

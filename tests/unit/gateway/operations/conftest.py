@@ -96,15 +96,21 @@ class MemoryLog:
 
 
 @pytest.fixture
-def ask(station: Station, health: Health) -> Ask:
-    """Ask for an operation, as user scada."""
+def desk(station: Station, health: Health) -> Desk:
+    """The desk of this station."""
     zone = SimpleNamespace(state=SimpleNamespace(zone=SimpleNamespace(value="normal")))
     breakers = CommittedBreakers(station.engine)
     watch: Any = SimpleNamespace(
         committed=breakers.get, load=zone, picture=SimpleNamespace(counts={"closed": 6}, shed_kw=0.0)
     )
     clock: Any = SimpleNamespace(rate=1.0, wall_step_s=float)
-    offered = handlers(Desk(station.engine, station.field, watch, clock, health, MemoryLog(station)))
+    return Desk(station.engine, station.field, watch, clock, health, MemoryLog(station))
+
+
+@pytest.fixture
+def ask(desk: Desk) -> Ask:
+    """Ask for an operation, as user scada."""
+    offered = handlers(desk)
 
     async def asked(op: str, **args: Any) -> Any:
         return await offered[op]({**args, "_peer": {"user": "scada"}})
