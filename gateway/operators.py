@@ -143,7 +143,7 @@ def make_door(settings: Operators, files: Files, desk: Desk) -> Door:
             server_name=f"gridlatch {desk.field.site.name}",
             version=__version__,
         )
-        made: RunningServer = server.OperatorServer(wanted, files.pki, files.doorman, surface, backend)
+        made: RunningServer = server.OperatorServer(wanted, files.pki, files.doorman, surface, backend, now=wall_now)
         return made
 
     return Door(settings, desk, files, make_server)

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from gateway.clock import wall_now
 from protocols.opcua.hardening import Limits, ServerSettings
 from protocols.opcua.pki import Pki, thumbprint
 from protocols.opcua.server import OperatorServer
@@ -224,7 +225,9 @@ class House:
         self.own = own
         settings = {"host": "127.0.61.7", "port": 0, "application_uri": own.uri, "max_sessions": 20} | settings
         self.settings = ServerSettings(**settings)
-        self.server = OperatorServer(self.settings, self.pki, self.doorman, surface(), self.backend, limits)
+        self.server = OperatorServer(
+            self.settings, self.pki, self.doorman, surface(), self.backend, limits, now=wall_now
+        )
 
     def trust(self, path: Path, keys: Keys) -> None:
         """Trust a certificate, at a time when it was valid."""

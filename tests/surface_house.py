@@ -11,6 +11,7 @@ from pathlib import Path
 from asyncua import Client, ua
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 
+from gateway.clock import wall_now
 from protocols.opcua.pki import Pki
 from protocols.opcua.server import Limits, OperatorServer, ServerSettings
 from protocols.opcua.surface import Backend, Surface
@@ -66,7 +67,7 @@ async def house(
     users.add("anna", PASSWORD, ["OPERATOR"])
     users.add("vera", PASSWORD, ["VIEWER"])
     settings = ServerSettings(host, 0, "urn:test:gateway")
-    server = OperatorServer(settings, pki, Doorman(users, 5, 300.0), surface, backend, limits)
+    server = OperatorServer(settings, pki, Doorman(users, 5, 300.0), surface, backend, limits, now=wall_now)
     await server.start()
     try:
         yield House(server, client_pki, host)

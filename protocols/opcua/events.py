@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 from asyncua import ua
@@ -85,13 +85,7 @@ class Occurrences:
     """Makes events out of what the gateway tells. Errors: KeyError for a type that wasn't declared, ValueError for a
     field of another type than declared."""
 
-    def __init__(
-        self,
-        event_types: Iterable[EventType],
-        ids: Ids,
-        nodes: Nodes,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, event_types: Iterable[EventType], ids: Ids, nodes: Nodes, now: Callable[[], datetime]) -> None:
         self._now = now
         self._declared = {each.name: each for each in event_types}
         self._ids = ids

@@ -12,7 +12,8 @@ of it again at the next start, and clients come back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from functools import partial
 
 from asyncua import ua
@@ -71,20 +72,23 @@ class OperatorServer:
         surface: Surface,
         backend: Backend,
         limits: Limits | None = None,
+        *,
+        now: Callable[[], datetime],
     ) -> None:
-        """Errors: ValueError or KeyError for a surface that doesn't fit together."""
+        """now: the wall clock (UTC), for certificates and the server's time-stamps. Errors: ValueError or KeyError for a
+        surface that doesn't fit together."""
         self._pki = pki
         self._surface = surface
-        self._door = HardenedServer(settings, pki, doorman, backend, self, limits)
+        self._door = HardenedServer(settings, pki, doorman, backend, self, limits, now=now)
         self._outbox = Outbox()
         ids = Ids(OUR_NAMESPACE)
         templates = {each.name: make_template(each, ids) for each in surface.types}
         templates[""] = folder_template()
         self._ids = ids
-        self._nodes = Nodes(ids.namespace, templates)
+        self._nodes = Nodes(ids.namespace, templates, now)
         self._nodes.add(surface.folders)
         self._nodes.add(surface.objects)
-        self._occurrences = Occurrences(surface.event_types, ids, self._nodes)
+        self._occurrences = Occurrences(surface.event_types, ids, self._nodes, now)
         self._alarms = Alarms(self._occurrences, backend)
         self._calls = Calls(self._nodes, backend, self, self._door.tell)
         self._history = History(self._nodes, self._occurrences, backend)

@@ -13,9 +13,8 @@ survives a crash or has to: the gateway describes all of it again.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 from asyncua import ua
@@ -43,15 +42,16 @@ _RESERVED = ("Type/", "Alarm/")
 
 
 class Nodes(MutableMapping[ua.NodeId, NodeData]):
-    """What the library looks nodes up in. namespace: index of ours; templates: by the name of the type, "" for folders."""
+    """What the library looks nodes up in. namespace: index of ours; templates: by the name of the type, "" for folders;
+    now: the wall clock, for the server's time-stamps."""
 
-    def __init__(self, namespace: int, templates: Mapping[str, Template]) -> None:
+    def __init__(self, namespace: int, templates: Mapping[str, Template], now: Callable[[], datetime]) -> None:
         self._plain: Plain = {}
         self._namespace = namespace
         self._templates = templates
         self._entries: dict[str, Entry] = {}
         self._wrong: set[str] = set()
-        self._now: Callable[[], float] = time.time
+        self._now = now
 
     def __getitem__(self, nodeid: ua.NodeId) -> NodeData:
         found = self._plain.get(nodeid)
@@ -182,7 +182,7 @@ class Nodes(MutableMapping[ua.NodeId, NodeData]):
     def shown(self, sample: Sample | None, variable: Variable) -> ua.DataValue:
         """A sample as it goes out. One that isn't what its variable declares is a defect of the gateway's: it goes out as
         BadInternalError and is logged, once for each variable."""
-        now = datetime.fromtimestamp(self._now(), UTC)
+        now = self._now()
         try:
             return to_data_value(sample, variable, now)
         except (ValueError, OverflowError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
 from typing import Any
 
 from asyncua import ua
@@ -58,7 +57,7 @@ def _read(core: Core, session: Session, wanted: ua.ReadValueId, times: ua.Timest
     if not is_value:
         return value
     if value.ServerTimestamp is None and times in (ua.TimestampsToReturn.Server, ua.TimestampsToReturn.Both):
-        now: Any = datetime.now(UTC)
+        now: Any = core.now()
         value = dataclasses.replace(value, ServerTimestamp=now)
     return stamped(value, times)
 

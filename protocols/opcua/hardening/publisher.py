@@ -106,7 +106,7 @@ def _serve(core: Core, subscription: Subscription) -> None:
         return
     session.late.pop(subscription.id, None)
     request = session.publishing.popleft()
-    message, more = subscription.message()
+    message, more = subscription.message(core.now())
     subscription.first = False
     subscription.quiet_cycles = 0
     subscription.served_at = asyncio.get_running_loop().time()

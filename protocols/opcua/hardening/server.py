@@ -12,7 +12,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import count
 from typing import Any, Protocol, cast
 
@@ -77,7 +77,8 @@ class HardenedServer(Server):
         backend: Backend,
         services: Services,
         limits: Limits | None = None,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        now: Callable[[], datetime],
     ) -> None:
         """pki must have its own certificate (``ensure_own``). now: the wall clock, for certificates. Errors:
         UnknownAsyncua."""
@@ -120,7 +121,7 @@ class HardenedServer(Server):
         settings = self.settings
         now = self._core.now()
         await self.set_build_info(settings.product_uri, "gridlatch", settings.server_name, settings.version, "", now)
-        show_capabilities(self.space, self._limits, settings)
+        show_capabilities(self.space, self._limits, settings, now)
 
     async def start(self) -> None:
         """Listen. Errors: OSError when the port is taken, PkiError without a certificate of our own."""

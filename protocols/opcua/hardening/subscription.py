@@ -17,7 +17,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from asyncua import ua
@@ -254,10 +254,10 @@ class Subscription:
         """Whether there is something to send."""
         return self.enabled and bool(self.ready)
 
-    def message(self) -> tuple[ua.NotificationMessage, bool]:
+    def message(self, now: datetime) -> tuple[ua.NotificationMessage, bool]:
         """The next message (a keep-alive when there is nothing to say), and whether more is waiting."""
         message = ua.NotificationMessage()
-        message.PublishTime = datetime.now(UTC)
+        message.PublishTime = now
         message.SequenceNumber = self.sequence
         values, events = self._take() if self.enabled else ([], [])
         if values:

@@ -8,6 +8,7 @@ import pytest
 from asyncua import ua
 from surface_site import ANNA, T0, Gateway, failed, shed, small_site
 
+from gateway.clock import wall_now
 from protocols.opcua.events import Alarms, Occurrences
 from protocols.opcua.space import Nodes
 from protocols.opcua.templates import Ids, folder_template, make_template
@@ -18,10 +19,12 @@ IDS = Ids(2)
 @pytest.fixture
 def occurrences() -> Occurrences:
     surface = small_site()
-    nodes = Nodes(2, {each.name: make_template(each, IDS) for each in surface.types} | {"": folder_template()})
+    nodes = Nodes(
+        2, {each.name: make_template(each, IDS) for each in surface.types} | {"": folder_template()}, wall_now
+    )
     nodes.add(surface.folders)
     nodes.add(surface.objects)
-    return Occurrences(surface.event_types, IDS, nodes)
+    return Occurrences(surface.event_types, IDS, nodes, wall_now)
 
 
 def test_what_happened_is_its_id(occurrences: Occurrences) -> None:

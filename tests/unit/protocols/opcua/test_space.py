@@ -9,6 +9,7 @@ from asyncua import Node, ua
 from asyncua.server.internal_server import InternalServer
 from surface_site import BREAKER, T0, URI, small_site
 
+from gateway.clock import wall_now
 from protocols.opcua.services import Place
 from protocols.opcua.space import Nodes
 from protocols.opcua.surface import Folder, Object, Sample
@@ -21,7 +22,9 @@ N = 2
 def built() -> Nodes:
     ids = Ids(N)
     surface = small_site()
-    nodes = Nodes(N, {each.name: make_template(each, ids) for each in surface.types} | {"": folder_template()})
+    nodes = Nodes(
+        N, {each.name: make_template(each, ids) for each in surface.types} | {"": folder_template()}, wall_now
+    )
     nodes.add(surface.folders)
     nodes.add(surface.objects)
     return nodes
