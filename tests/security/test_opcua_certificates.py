@@ -252,6 +252,7 @@ async def test_token_zero_is_no_renewal(house: House, alice: Peer) -> None:
     with pytest.raises(REFUSED):
         await alice.read()
     await alice.gone()
+    assert "without a secure channel" in house.backend.told(Doing.ATTACK)[0].detail
 
 
 async def test_a_chain_without_end_is_refused_unread(house: House, people: Any, peers: Any) -> None:
