@@ -53,10 +53,13 @@ class Files:
     def read_bytes(self, path: Path, limit: int) -> bytes:
         """The bytes of a file that is no text, which count into the hash. Raises ``Wrong``."""
         try:
-            if not path.is_file():
-                raise Wrong(f"there is no file {path}", "the path of a file that exists, or put it there")
+            # Opening a FIFO or a device would wait for ever.
+            if path.exists() and not path.is_file():
+                raise OSError(0, "it is not a regular file")
             with path.open("rb") as file:
                 raw = file.read(limit + 1)
+        except FileNotFoundError:
+            raise Wrong(f"there is no file {path}", "the path of a file that exists, or put it there") from None
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise Wrong(f"{path} can't be read: {reason}", "the path of a file that may be read") from None
