@@ -81,6 +81,7 @@ class OperatorServer:
         self._surface = surface
         self._door = HardenedServer(settings, pki, doorman, backend, self, limits, now=now)
         self._outbox = Outbox()
+        self._expires_us: int | None = None
         ids = Ids(OUR_NAMESPACE)
         templates = {each.name: make_template(each, ids) for each in surface.types}
         templates[""] = folder_template()
@@ -159,8 +160,11 @@ class OperatorServer:
         return self._door.sessions()
 
     def certificate_expires_us(self) -> int:
-        """When the server's own certificate expires (µs since 1970)."""
-        return to_us(self._pki.own().expires)
+        """When the certificate expires that this server shows (µs since 1970): the one that was there at first, since reading
+        it takes 50 ms, and a renewed one is shown from the next start on."""
+        if self._expires_us is None:
+            self._expires_us = to_us(self._pki.own().expires)
+        return self._expires_us
 
     # --- services.Services: what sessions ask ---------------------------------------------------------------------
 
