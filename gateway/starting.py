@@ -48,8 +48,8 @@ def spare_the_loop() -> None:
 
 
 def spare_what_was_made() -> None:
-    """What has been made since lives on, too: it is never looked at again. Of a large building site hardly anything is
-    garbage (measured: none of the operators' 440,000 objects), and what little is stays."""
+    """What has been made since lives on, too, and is never looked at again; hardly any of it is garbage (measured: none of
+    the operators' 440,000 objects)."""
     gc.freeze()
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import msgspec
 import structlog
 
+from gateway.census import Census
 from gateway.durable import Engine, EngineStoppedError, LimitExceededError
 from gateway.durable.instances import EntityInstance
 from gateway.durable.store import InstanceRow
@@ -164,6 +165,8 @@ class Watch:
         self._untold: Loading | None = None
         self._alarmed: dict[str, dict[str, str]] = {}
         self._leavings = Leavings(engine, field)
+        self._census = Census(breakers.get)
+        engine.on_commit.append(self._census.committed)
 
     def committed(self, feeder: str) -> Breaker | None:
         """The committed state of one breaker, None when it has none."""
@@ -224,26 +227,17 @@ class Watch:
         return isinstance(state, Substation) and state.stress and state.running is None
 
     def _look_at_breakers(self) -> None:
-        counts = dict.fromkeys(
-            ("total", "open", "closed", "intermediate", "bad", "unknown", "failed", "unresolved", "blocked", "local"), 0
-        )
+        counts = self._census.count(self._field.feeders)
         shed_kw = 0.0
         failed: dict[str, str] = {}
         unresolved: dict[str, str] = {}
         self._leavings.begin()
-        for feeder in self._field.feeders:
-            state = self._breakers.get(feeder)
-            counts["total"] += 1
-            if state is None:
-                counts["unknown"] += 1
-                continue
-            counts[state.position.value] += 1
+        for feeder, state in self._census.watched.items():
             self._leavings.breaker(feeder, state)
             if state.shed is not None and state.position is Position.OPEN:
                 shed_kw += state.shed.kw
             last = state.last
             if state.phase in (Phase.RESOLVING, Phase.UNRESOLVED):
-                counts["unresolved"] += 1
                 if state.phase is Phase.UNRESOLVED and state.command is not None:
                     unresolved[feeder] = (
                         f"{state.command.request_id}: can't be read since {state.command.target} was sent"
@@ -251,12 +245,7 @@ class Watch:
                 # It may be readable again although the scans never saw a change: whatever they see now, tell it.
                 self._observer.mark((feeder,))
             elif last is not None and last.result is Result.FAILED:
-                counts["failed"] += 1
                 failed[feeder] = f"{last.request_id}: {last.detail}"
-            if state.blocked is not None:
-                counts["blocked"] += 1
-            if state.local:
-                counts["local"] += 1
         self._leavings.end()
         self._alarm("breaker_failed", failed)
         self._alarm("breaker_unresolved", unresolved)

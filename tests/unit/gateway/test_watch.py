@@ -26,7 +26,9 @@ def watch_over(state: Substation | None, told: list[tuple[str, str]]) -> Watch:
         core = EntityCore(me, lambda _: None, Substation, EntitySnapshot(Raw(msgspec.json.encode(state))))
         instances[str(me)] = EntityInstance(str(me), "substation", 0, core)
     client = SimpleNamespace(post_to_entity=lambda entity, operation, _: told.append((str(entity), operation)))
-    parts: Any = SimpleNamespace(instances=instances, client=client, site=SITE, clock=SystemClock())
+    parts: Any = SimpleNamespace(
+        instances=instances, client=client, site=SITE, clock=SystemClock(), on_commit=[], get=lambda _: None
+    )
     return Watch(parts, parts, parts, parts, parts, armed=False)
 
 
