@@ -26,6 +26,7 @@ from gateway.operator.names import GATEWAY, GATEWAY_TYPE
 from gateway.operator.peers import argument, peer, printable
 from gateway.operator.roles import Role, granting, may_read, may_see, roles_of
 from gateway.operator.station_watch import StationWatch
+from gateway.operator.surface_model import TYPES
 from protocols.opcua.surface import (
     Answer,
     Caller,
@@ -46,6 +47,8 @@ CALLS_OF_SESSION = 64
 MESSAGE_AT_MOST = 1_000
 CALL_S = 60.0
 """After so long a call is answered, whatever the disk does."""
+_INPUTS = {(each.name, method.name): [i.name for i in method.inputs] for each in TYPES for method in each.methods}
+"""Names of the arguments of each method."""
 
 
 class OperatorBackend:
@@ -163,11 +166,13 @@ class OperatorBackend:
         wait_s: float = CALL_S,
     ) -> None:
         """Record how a call ended, and wait for the disk, at most so long."""
+        given = dict(zip(_INPUTS.get((type_name, method), ()), map(argument, inputs), strict=False))
         told: dict[str, Json] = {
             "actor": caller.user,
             "peer": peer(caller, role),
             "object": argument(key),
-            "inputs": [argument(one) for one in inputs],
+            "inputs": given,
+            "reason": given.get("Reason", given.get("Comment", "")),
             "status": answer.status.value,
             "message": answer.message,
             "outputs": [argument(one) for one in answer.outputs],

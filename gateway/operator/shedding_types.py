@@ -75,7 +75,7 @@ SHEDDING = ObjectType(
             "Start the load-shedding procedure: with a target, tiers, or both; with neither until the load is normal.",
             (
                 Argument("TargetMW", _DOUBLE, "Load to shed, in MW; NaN: not given.", optional=True),
-                Argument("Tiers", _STRING, "Tiers to shed; empty: those of the site.", array=True, optional=True),
+                Argument("Tiers", _STRING, "Tiers to shed; empty: not given.", array=True, optional=True),
                 _REASON,
             ),
             (Argument("InstanceId", _STRING, "Id of the procedure that was started."),),
@@ -92,7 +92,7 @@ SHEDDING = ObjectType(
                 ),
                 Argument("Feeder", _STRING, "Feeder for skip and the two forces; else empty.", optional=True),
                 _REASON,
-                Argument("ExpiresS", _DOUBLE, "Not acted upon after so many seconds; NaN: never.", optional=True),
+                Argument("ExpiresS", _DOUBLE, "Not acted upon after so many seconds; 0 or NaN: no end.", optional=True),
             ),
             (
                 Argument("Consumed", _BOOLEAN, "True: the procedure has taken it. False: it is kept for it."),

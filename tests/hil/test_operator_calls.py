@@ -140,7 +140,7 @@ async def test_each_call_is_in_the_journal_with_all_that_an_auditor_asks_for(sit
     await ola.call("Feeder/F002-001", "BreakerType", "Close", text("relay test is over"))
     record = records(site, "opcua.BreakerType.Open")[-1]
     peer = record["peer"]
-    assert (record["actor"], record["object"], record["inputs"]) == ("ola", "Feeder/F002-001", ["relay test"])
+    assert (record["actor"], record["object"], record["reason"]) == ("ola", "Feeder/F002-001", "relay test")
     assert (record["status"], record["outputs"]) == ("ok", ["done", 1])
     assert (peer["roles"], peer["role"], peer["via"]) == (["OPERATOR"], "OPERATOR", "opcua")
     assert peer["certificate"] == thumbprint((site.folder / "hmi.der").read_bytes())

@@ -36,7 +36,8 @@ class TestTheRecord:
                 "role": "OPERATOR",
             },
             "object": "Feeder/B1",
-            "inputs": ["fire brigade"],
+            "inputs": {"Reason": "fire brigade"},
+            "reason": "fire brigade",
             "status": "ok",
             "message": answer.message,
             "outputs": ["done", 1],
@@ -58,8 +59,8 @@ class TestTheRecord:
         await house.shed("RaiseEvent", "x" * 5_000, "Go", "{\x00")
         (record,) = house.audit("opcua.")
         assert record["status"] == "bad_argument"
-        assert record["inputs"][0] == "x" * 400 + " … (5000 characters)"
-        assert record["inputs"][2] == "{?"
+        assert record["inputs"]["InstanceId"] == "x" * 400 + " … (5000 characters)"
+        assert record["inputs"]["DataJson"] == "{?"
 
     async def test_of_one_that_the_roles_don_t_grant(self, house: House) -> None:
         answer = await house.call(VIEWER, "Feeder/B1", "Open", "just looking")
@@ -71,7 +72,7 @@ class TestTheRecord:
     async def test_numbers_that_json_does_not_know_are_kept_as_null(self, house: House) -> None:
         await house.shed("StartShedding", math.inf, (), "why")
         await house.shed("StartShedding", math.nan, ("Tier9",), "why")
-        assert [record["inputs"][0] for record in house.audit("opcua.")] == [None, None]
+        assert [record["inputs"]["TargetMW"] for record in house.audit("opcua.")] == [None, None]
 
     async def test_it_is_on_disk_before_the_caller_hears_of_it(self, house: House) -> None:
         house.store.hold()
