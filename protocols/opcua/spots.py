@@ -29,6 +29,7 @@ from protocols.opcua.site import BreakerPointsLike, NodeLike, PointLike, ValueLi
 
 CLOCK_SLACK_S = 10.0
 """So far may the clocks of gateway and device be apart."""
+WENT_BACK = "its time-stamp went back"
 
 _BAD, _UNCERTAIN = 0x80000000, 0x40000000
 _FIRST_TIME = datetime(1970, 1, 1, tzinfo=UTC)
@@ -146,7 +147,9 @@ class Spot(Source):
         elif before is None:
             self.suspect = ""
         elif stamp < before:
-            self.suspect = "its time-stamp went back"
+            self.suspect = WENT_BACK
+        elif stamp == before and self.suspect == WENT_BACK:
+            self.suspect = ""  # asked again it says the same: the clock was put right, nothing old has come late
         elif stamp > before:
             late = wall - stamp > self.late_s
             self.suspect = f"its time-stamp was {wall - stamp:.0f} s old when it came" if late else ""
