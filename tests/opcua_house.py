@@ -89,6 +89,12 @@ class Keys:
         """The certificate."""
         return x509.load_der_x509_certificate(self.der)
 
+    def pem(self) -> bytes:
+        """The key, as in a file."""
+        form = serialization.PrivateFormat.PKCS8
+        data: bytes = self.key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+        return data
+
     @property
     def thumbprint(self) -> str:
         """SHA-256, hexadecimal."""
@@ -211,10 +217,7 @@ class House:
         self.pki = Pki(folder / "pki")
         (folder / "pki/own").mkdir(parents=True)
         (folder / "pki/own/cert.der").write_bytes(own.der)
-        pem = own.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        (folder / "pki/own/key.pem").write_bytes(pem)
+        (folder / "pki/own/key.pem").write_bytes(own.pem())
         (folder / "pki/own/key.pem").chmod(0o600)
         for keys in trusted:
             path = folder / f"{keys.name}.der"

@@ -274,6 +274,10 @@ BOMBS = {
 }
 
 
+TOO_DEEP = ("a million nulls", "variants in variants", "variants in arrays of variants", "a hundred thousand variants")
+"""What is stopped by its depth or number, and not by the end of the stack."""
+
+
 @pytest.mark.parametrize("name", BOMBS)
 async def test_a_bomb_in_an_argument_costs_its_own_request(house: House, alice: Peer, name: str) -> None:
     await alice.log_in()
@@ -282,9 +286,12 @@ async def test_a_bomb_in_an_argument_costs_its_own_request(house: House, alice: 
     try:
         (result,) = struct_from_binary(ua.CallResponse, await ask_raw(alice, CALL, call_with(BOMBS[name]))).Results
         assert result.StatusCode.is_bad()
-    except (BadDecodingError, BadEncodingLimitsExceeded):
+    except BadEncodingLimitsExceeded:
         pass
-    assert time.monotonic() - began < 2
+    except BadDecodingError:
+        if name in TOO_DEEP:
+            raise
+    assert time.monotonic() - began < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * KB, "100 MB for one bad request"
     assert house.backend.calls == []
     assert (await alice.open_breaker("still here")).StatusCode.is_good()

@@ -22,10 +22,11 @@ MOST_OWED_S = 0.1
 class Gate:
     """The queue in front of the loop. Its length is bounded by the connections and subscriptions that there are."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, cpu: Callable[[], float] = time.thread_time) -> None:
+        """cpu: processor time of the loop's thread, in seconds: what other processes take from it counts for nobody."""
         self._waiting: deque[asyncio.Future[None] | Callable[[], None]] = deque()
         self._pumping = False
-        self._monotonic = monotonic
+        self._cpu = cpu
         self._owed = 0.0
         self._looked = 0.0
 
@@ -43,7 +44,7 @@ class Gate:
         self._waiting.append(entry)
         if not self._pumping:
             self._pumping = True
-            self._looked = self._monotonic()
+            self._looked = self._cpu()
             asyncio.get_running_loop().call_soon(self._pump)
 
     def _pump(self) -> None:
@@ -69,16 +70,16 @@ class Gate:
         asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
-        self._looked = self._monotonic()
+        self._looked = self._cpu()
 
     def _ended(self) -> None:
-        now = self._monotonic()
+        now = self._cpu()
         self._owed = min(self._owed + FACTOR * (now - self._looked), MOST_OWED_S)
         self._looked = now
         asyncio.get_running_loop().call_soon(self._pump)
 
     def _may_go(self) -> bool:
-        now = self._monotonic()
+        now = self._cpu()
         others = now - self._looked
         self._looked = now
         self._owed = 0.0 if others < IDLE_S else max(0.0, self._owed - others)

@@ -56,7 +56,7 @@ class Limits:
     """One message before the log-in. Above: closed."""
     message_after: int = KIB * KIB
     """One message after it. Above: closed."""
-    elements: int = 100_000
+    elements: int = 40_000
     """Fields in one message. Above: BadEncodingLimitsExceeded."""
     depth: int = 16
     """Variants in Variants, and structures in structures. Deeper: BadEncodingLimitsExceeded."""
