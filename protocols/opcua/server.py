@@ -160,8 +160,8 @@ class OperatorServer:
         return self._door.sessions()
 
     def certificate_expires_us(self) -> int:
-        """When the certificate expires that this server shows (µs since 1970): the one that was there at first, since reading
-        it takes 50 ms, and a renewed one is shown from the next start on."""
+        """When the certificate expires that this server shows (µs since 1970). Read once, since reading takes 50 ms: a
+        renewed one is shown from the next start on."""
         if self._expires_us is None:
             self._expires_us = to_us(self._pki.own().expires)
         return self._expires_us
