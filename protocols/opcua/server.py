@@ -77,11 +77,9 @@ class OperatorServer:
     ) -> None:
         """now: the wall clock (UTC), for certificates and the server's time-stamps. Errors: ValueError or KeyError for a
         surface that doesn't fit together."""
-        self._pki = pki
         self._surface = surface
         self._door = HardenedServer(settings, pki, doorman, backend, self, limits, now=now)
         self._outbox = Outbox()
-        self._expires_us: int | None = None
         ids = Ids(OUR_NAMESPACE)
         templates = {each.name: make_template(each, ids) for each in surface.types}
         templates[""] = folder_template()
@@ -160,11 +158,8 @@ class OperatorServer:
         return self._door.sessions()
 
     def certificate_expires_us(self) -> int:
-        """When the certificate expires that this server shows (µs since 1970). Read once, since reading takes 50 ms: a
-        renewed one is shown from the next start on."""
-        if self._expires_us is None:
-            self._expires_us = to_us(self._pki.own().expires)
-        return self._expires_us
+        """When the server's own certificate expires (µs since 1970): the one that clients are shown."""
+        return to_us(self._door.expires)
 
     # --- services.Services: what sessions ask ---------------------------------------------------------------------
 

@@ -145,10 +145,11 @@ class HardenedServer(Server):
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         self._tasks = []
-        for connection in self._lobby.everybody():
-            if isinstance(connection, Connection):
-                connection.hang_up("the server stops")
-                await connection.finished()
+        inside = [each for each in self._lobby.everybody() if isinstance(each, Connection)]
+        for connection in inside:
+            connection.hang_up("the server stops")
+        for connection in inside:
+            await connection.finished()
         if self._listener is not None:
             await self._listener.wait_closed()
             self._listener = None
@@ -236,16 +237,23 @@ class HardenedServer(Server):
         return Identity(own.der, x509.load_der_x509_certificate(own.der), key)
 
     def renew_identity(self) -> bool:
-        """Take the certificate that is in the folder now, for the connections that follow. True if it is another one. A
-        folder that can't be read changes nothing, and is logged."""
+        """Take the certificate that is in the folder now, for the connections that follow. False, and nothing is changed,
+        when it and its key can't be read or don't fit (yet): try again."""
         try:
-            found = self._read_identity()
-        except (PkiError, OSError, ValueError) as error:
-            _log.error("opcua_certificate_not_renewed", why=str(error))
+            self._identity = self._read_identity()
+        except (PkiError, OSError, ValueError):
+            self._core.complain("opcua_certificate_not_renewed")
             return False
-        changed = self._identity is None or found.der != self._identity.der
-        self._identity = found
-        return changed
+        _log.info("opcua_certificate_renewed")
+        return True
+
+    @property
+    def expires(self) -> datetime:
+        """When the certificate that clients are shown expires (UTC). Errors: PkiError, before the start only."""
+        # Reading the folder takes 50 ms, for the key is checked: not where values are told.
+        if self._identity is None:
+            return self._core.pki.own().expires
+        return self._identity.certificate.not_valid_after_utc
 
     async def _say_running(self) -> None:
         status = ua.ServerStatusDataType()
@@ -279,8 +287,7 @@ class HardenedServer(Server):
             with contextlib.suppress(OSError):
                 now = path.stat().st_mtime_ns
                 if now != mark and self.renew_identity():
-                    _log.info("opcua_certificate_renewed")
-                mark = now
+                    mark = now
 
 
 __all__ = ["Doing", "Happening", "HardenedServer"]
