@@ -2,14 +2,15 @@
 
 What must stay true: every call that is let through is on record with who asked, by which role, with which arguments, and
 how it ended, before it is answered; so is every one that is refused, as long as nobody floods the gateway with them
-(see ``deeds``). A call goes on to its end, and its record is written, also when its client has gone. Calls are bounded: of
-one session and in all. A crash in a call leaves the record of what was asked (that of the operation, ahead of its effect)
-without that of its end.
+(see ``deeds``). A call goes on to its end, and its record is written, also when its client has gone. Calls are bounded:
+those under way of one session and in all, and those of one user in a while. A crash in a call leaves the record of what
+was asked (that of the operation, ahead of its effect) without that of its end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 
 import structlog
@@ -24,6 +25,7 @@ from gateway.operator.deeds import Deeds
 from gateway.operator.history import Histories
 from gateway.operator.names import GATEWAY, GATEWAY_TYPE
 from gateway.operator.peers import argument, peer, printable
+from gateway.operator.quota import Pace
 from gateway.operator.roles import Role, granting, may_read, may_see, roles_of
 from gateway.operator.station_watch import StationWatch
 from gateway.operator.surface_model import TYPES
@@ -44,6 +46,9 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 CALLS_AT_ONCE = 256
 CALLS_OF_SESSION = 64
 """Calls under way; one more is refused with BadTooManyOperations."""
+CALLS_OF_USER = 2_000
+CALLS_OF_USER_PER_S = 100.0
+"""Calls of one user in a row, and how many more come with each second; one more is refused in the same way."""
 MESSAGE_AT_MOST = 1_000
 CALL_S = 60.0
 """After so long a call is answered, whatever the disk does."""
@@ -62,6 +67,7 @@ class OperatorBackend:
         self._desk = desk
         self._calls = Calls(desk, self.watch, self.alarms)
         self._histories = Histories(desk)
+        self._pace = Pace(CALLS_OF_USER, CALLS_OF_USER_PER_S, time.monotonic)
         self._under_way: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[Answer]] = set()
 
@@ -109,8 +115,8 @@ class OperatorBackend:
             answer = Answer(Status.DENIED, f"{type_name}.{method} is not for your roles")
             await self._keep(caller, "", type_name, method, object_key, inputs, answer)
             return answer
-        if self._under_way.total() >= CALLS_AT_ONCE or self._under_way[caller.session] >= CALLS_OF_SESSION:
-            answer = Answer(Status.TOO_MANY, "too many calls are under way: wait for some of them to end")
+        if why := self._why_not_now(caller):
+            answer = Answer(Status.TOO_MANY, why)
             await self._keep(caller, role, type_name, method, object_key, inputs, answer)
             return answer
         work = self._carry_out(Call(peer(caller, role), roles, object_key, inputs), caller, type_name, method)
@@ -119,6 +125,14 @@ class OperatorBackend:
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(caller.session, done))
         return await asyncio.shield(task)
+
+    def _why_not_now(self, caller: Caller) -> str:
+        """Why one more call of theirs is too many; empty if it is not."""
+        if self._under_way.total() >= CALLS_AT_ONCE or self._under_way[caller.session] >= CALLS_OF_SESSION:
+            return "too many calls are under way: wait for some of them to end"
+        if not self._pace.take(caller.user):
+            return f"too many calls within a short time: {CALLS_OF_USER_PER_S:g} a second are possible"
+        return ""
 
     def _ended(self, session: str, task: asyncio.Task[Answer]) -> None:
         self._tasks.discard(task)

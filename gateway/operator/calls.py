@@ -189,6 +189,8 @@ class Calls:
         comment = inputs.optional(call.inputs[1], "Comment")
         if key not in self._alarms or not may_see(call.roles, self._alarms[key].trouble.type):
             return Answer(Status.NOT_FOUND, f"there is no alarm {key!r}")
+        if self._alarms[key].acked:
+            return _seen_already(key, self._alarms[key].acked_by)
 
         async def acknowledge(desk: Desk, args: dict[str, Json]) -> Json:
             async with desk.audited(args, f"{ALARM}.acknowledge", alarm=key, reason=comment):
@@ -197,7 +199,7 @@ class Calls:
 
         told = await self._ask(acknowledge, call.args())
         if not told["seen"]:
-            return Answer(Status.REFUSED, f"{key} was acknowledged by {told['by']} already")
+            return _seen_already(key, told["by"])
         return Answer(Status.OK, f"{key} is acknowledged by {call.user}")
 
 
@@ -205,6 +207,10 @@ _NOBODY_KNOWS = 3
 """Position of a breaker that was never read, in an answer: the "bad" of IEC 61850."""
 _OUTCOMES: Mapping[str, Status] = {"done": Status.OK, "unknown": Status.TIMEOUT}
 """Outcome of a command → status; any other one means that it was not done."""
+
+
+def _seen_already(key: str, by: str) -> Answer:
+    return Answer(Status.REFUSED, f"{key} was acknowledged by {by} already")
 
 
 def _feeder(call: Call) -> str:

@@ -129,7 +129,7 @@ class Happenings:
 
     def _committed(self, instance: Instance) -> None:
         if instance.name != PROTOCOL or not isinstance(instance, Orchestration) or instance.row is None:
-            self._awake_for_acts()
+            self._awake.set()  # an act has an effect, so a commit; its record is read a moment later
             return
         if self._phases is None or self._phases.instance != instance.id:
             running = self._backend.watch.state.running
@@ -138,10 +138,6 @@ class Happenings:
             self._phases = Phases(instance.id)
         for one in self._phases.look(_status(instance)):
             self._put(one)
-
-    def _awake_for_acts(self) -> None:
-        """An act has an effect, so a commit; its record is read a moment later."""
-        self._awake.set()
 
     # What is looked at
 

@@ -1,4 +1,5 @@
-"""How much of one kind is told one by one within a while: the rest is counted, and the count is told.
+"""How much of one kind is told one by one within a while: the rest is counted, and the count is told. And how fast one
+user may call.
 
 Whoever floods the door must neither fill the journal nor hide what others do. What must stay true: each kind from each
 place has its own allowance, all together have one, and what is over is never lost without a number. Nothing here is
@@ -56,3 +57,23 @@ class Quota:
         self._taken = {}
         self._total = 0
         return over
+
+
+class Pace:
+    """So many at once for each name, and ``a_second`` more as ``monotonic`` time goes on."""
+
+    def __init__(self, at_once: int, a_second: float, monotonic: Callable[[], float]) -> None:
+        self._at_once = at_once
+        self._a_second = a_second
+        self._monotonic = monotonic
+        self._left: dict[str, tuple[float, float]] = {}
+
+    def take(self, name: str) -> bool:
+        """Whether there is one more for this name now."""
+        now = self._monotonic()
+        left, since = self._left.pop(name, (float(self._at_once), now))
+        left = min(self._at_once, left + (now - since) * self._a_second)
+        self._left[name] = (left - 1 if left >= 1 else left, now)
+        if len(self._left) > PLACES_AT_MOST:
+            del self._left[next(iter(self._left))]  # who has called longest ago
+        return left >= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.operator.backend import CALLS_OF_SESSION
 from gateway.operator.deeds import EACH_MINUTE
+from gateway.operator.quota import Pace
 from gateway.operator.roles import CALL
 from gateway.operator.surface_model import TYPES
 from protocols.opcua.surface import Answer, Caller, DataType, Status, Value
@@ -109,6 +111,17 @@ class TestBounds:
         assert [answer.status for answer in answers].count(Status.TOO_MANY) == 1
         assert (await other).status is Status.NOT_FOUND, "another session is not kept waiting"
         assert (await house.call(OPERATOR, "Feeder/B1", "Unblock", "w")).status is Status.OK
+
+    async def test_one_user_calls_so_often_and_others_are_not_kept_from_it(self, house: House) -> None:
+        now = [0.0]
+        house.backend._pace = Pace(5, 10.0, lambda: now[0])
+        asked = [await house.call(OPERATOR, "Feeder/B1", "Block", "w") for _ in range(7)]
+        assert [answer.status for answer in asked] == [Status.OK] * 5 + [Status.TOO_MANY] * 2
+        other = replace(OPERATOR, session="s9", user="o.olsen")
+        assert (await house.call(other, "Feeder/B1", "Unblock", "w")).status is Status.OK
+        now[0] += 0.1
+        assert (await house.call(OPERATOR, "Feeder/B1", "Block", "w")).status is Status.OK
+        assert (await house.call(OPERATOR, "Feeder/B1", "Block", "w")).status is Status.TOO_MANY
 
     async def test_a_flood_of_refused_calls_is_counted(self, house: House) -> None:
         clock = [0.0]
