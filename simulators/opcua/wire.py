@@ -142,8 +142,12 @@ class RtuCore(InternalServer):
         now = std(ua.ObjectIds.Server_ServerStatus_CurrentTime)
         self.set_attribute_value_callback(now, lambda *_: self._clock())
 
+    def device_time(self) -> ua.DateTime:
+        """What the device's clock says."""
+        return cast(ua.DateTime, datetime.fromtimestamp(self.rtu.now_us() / 1e6, UTC))
+
     def _clock(self) -> ua.DataValue:
-        now = datetime.fromtimestamp(self.rtu.now_us() / 1e6, UTC)
+        now = self.device_time()
         return sample(ua.Variant(now, ua.VariantType.DateTime), now)
 
     def create_session(self, name: str, user: User = NOBODY, external: bool = False) -> InternalSession:
@@ -240,6 +244,7 @@ class Processor(UaProcessor):
         if self.iserver.rtu.faults.missed_publish or self.iserver.rtu.faults.silent:
             self._publish_requests.appendleft(requestdata)
             return
+        result.NotificationMessage.PublishTime = self.iserver.device_time()
         await super().forward_publish_response(result, requestdata)
 
     def send_response(
