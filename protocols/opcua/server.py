@@ -121,8 +121,9 @@ class OperatorServer:
     # --- surface.Server -------------------------------------------------------------------------------------------
 
     def change(self, changes: Iterable[Change]) -> None:
-        """These values are so from now on: whoever reads sees them at once, who subscribed is told in turn. Errors:
-        KeyError for an unknown object or variable (those before it have been taken)."""
+        """These values are so from now on: whoever reads sees them at once, who subscribed is told in turn. Takes 1 to 5 µs
+        for each, so give no more than some thousand at a time. Errors: KeyError for an unknown object or variable (those
+        before it have been taken)."""
         for each in changes:
             entry = self._nodes.entry(each.object)
             index = entry.template.index[each.variable]
@@ -135,11 +136,13 @@ class OperatorServer:
                 self._outbox.change((entry, index), partial(self._tell, watchers, each.sample, variable))
 
     def add(self, objects: Sequence[Object]) -> None:
-        """These objects have come. Errors: KeyError (unknown type or parent), ValueError (the key is there already)."""
+        """These objects have come. Errors: KeyError (unknown type or parent), ValueError (the key is there already); those
+        before it have been taken."""
         self._nodes.add(objects)
 
     def remove(self, keys: Sequence[str]) -> None:
-        """These objects are gone, and all below them; who watches them is told BadNodeIdUnknown. Unknown keys: nothing."""
+        """These objects are gone, and all below them; who watches them is told BadNodeIdUnknown, and has to subscribe anew
+        should the same key come back. Unknown keys: nothing."""
         for key in keys:
             for entry in self._nodes.remove(key):
                 for index, watchers in (entry.watchers or {}).items():

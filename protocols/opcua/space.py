@@ -164,6 +164,8 @@ class Nodes(MutableMapping[ua.NodeId, NodeData]):
         return watched
 
     def _hang_up(self, entry: Entry) -> None:
+        # HasNotifier stands here alone: a second hierarchical reference between a folder and what is in it would show
+        # everything twice to whoever browses. Events are seen at every folder above their source all the same.
         self._plain[_OBJECTS].references.append(self._to_entry(entry, _ORGANIZES, True))
         self._plain[_SERVER].references.append(self._to_entry(entry, _HAS_NOTIFIER, True))
 
