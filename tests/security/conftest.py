@@ -43,6 +43,7 @@ class People:
     mallory: Keys
     stranger: Keys
     expired: Keys
+    issued: Keys
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +55,7 @@ def people() -> People:
         make_keys("mallory"),
         make_keys("stranger"),
         make_keys("expired", long_ago()),
+        make_keys("issued"),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +21,10 @@ from asyncua.ua.uaerrors import (
     BadSessionIdInvalid,
     UaStatusCodeError,
 )
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 from opcua_house import AES128, AES256, BASIC, PASSWORD, House, Keys, Peer, until
 
 from protocols.opcua.surface import Doing
@@ -49,6 +54,72 @@ async def test_an_untrusted_certificate_is_refused_and_kept_for_a_look(house: Ho
 
 async def test_an_expired_certificate_is_refused(house: House, people: Any, peers: Any) -> None:
     assert "expired" in await refused(house, peers, people.expired)
+
+
+async def test_a_revoked_certificate_is_refused(house: House, people: Any, peers: Any, tmp_path: Any) -> None:
+    """A client of an authority gets in; the next day its certificate is on the authority's list of revoked ones."""
+    authority, client = make_authority(), people.issued
+    issued = issue(client, authority)
+    (tmp_path / "authority.der").write_bytes(authority.der)
+    now = datetime.now(UTC)
+    house.pki.trust(tmp_path / "authority.der", now)
+    try:
+        give_crl(house, tmp_path, authority, [])
+        welcome = await Peer(house, issued).log_in()
+        peers.append(welcome)
+        give_crl(house, tmp_path, authority, [issued.certificate.serial_number])
+        await welcome.gone()
+        house.backend.deeds.clear()
+        assert "revoked" in await refused(house, peers, issued)
+    finally:
+        house.pki.reject(authority.thumbprint)
+
+
+def make_authority() -> Keys:
+    """An authority's own certificate."""
+    key = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
+    begins = datetime.now(UTC) - timedelta(hours=1)
+    usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(begins).not_valid_after(begins + timedelta(days=300))
+    builder = builder.add_extension(x509.BasicConstraints(True, 0), True).add_extension(usage, True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+    return Keys("authority", "", builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER), key)
+
+
+def issue(client: Keys, authority: Keys) -> Keys:
+    """The client's certificate, signed by an authority."""
+    own = client.certificate
+    builder = x509.CertificateBuilder(
+        authority.certificate.subject,
+        own.subject,
+        own.public_key(),
+        x509.random_serial_number(),
+        extensions=list(own.extensions),
+    )
+    builder = builder.not_valid_before(own.not_valid_before_utc).not_valid_after(own.not_valid_after_utc)
+    issuer = authority.key.public_key()
+    builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), False)
+    der = builder.sign(authority.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    return Keys(client.name, client.uri, der, client.key)
+
+
+def give_crl(house: House, folder: Any, authority: Keys, serials: list[int]) -> None:
+    """The authority's newest list of revoked certificates."""
+    now = datetime.now(UTC)
+    builder = x509.CertificateRevocationListBuilder(authority.certificate.subject)
+    builder = builder.last_update(now).next_update(now + timedelta(days=1))
+    for serial in serials:
+        builder = builder.add_revoked_certificate(x509.RevokedCertificateBuilder(serial, now).build())
+    builder = builder.add_extension(x509.CRLNumber(len(serials) + 1), False)
+    builder = builder.add_extension(
+        x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), False
+    )
+    crl = builder.sign(authority.key, hashes.SHA256())
+    path = folder / f"{len(serials)}.crl"
+    path.write_bytes(crl.public_bytes(serialization.Encoding.DER))
+    house.pki.add_crl(path, now + timedelta(seconds=1))
 
 
 async def test_trust_that_is_taken_away_holds_from_the_next_channel_on(house: House, people: Any, peers: Any) -> None:

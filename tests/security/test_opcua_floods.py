@@ -172,6 +172,7 @@ async def test_tiny_chunks_without_end_are_cut_off(house: House, mallory: Peer) 
         send(mallory, chunk)
         await asyncio.sleep(0)
     await mallory.gone()
+    assert "too many chunks" in house.backend.told(Doing.ATTACK)[0].detail
 
 
 async def test_an_unfinished_message_is_given_up_with_its_connection(house: House, mallory: Peer) -> None:
