@@ -14,7 +14,7 @@ from typing import Protocol
 
 from asyncua import ua
 
-from protocols.opcua.surface import Caller, SessionInfo
+from protocols.opcua.surface import Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,3 @@ class Services(Protocol):
 
     def session_closed(self, session: ua.NodeId) -> None:
         """A session is gone: its continuation points are released."""
-
-
-class Door(Protocol):
-    """What stands in front."""
-
-    def caller(self, session: ua.NodeId) -> Caller | None:
-        """Who is behind a session; None when it is not (or no longer) activated."""
-
-    def sessions(self) -> list[SessionInfo]:
-        """Who is there now."""
