@@ -1,8 +1,7 @@
 """What a session that came through the door may ask for: the seam between the door (``hardening``) and what is behind it.
 
 The door knows connections, certificates, sessions and limits; it finds out who is calling and hands requests on by
-``Services``. What is behind it knows objects, methods, alarms and history, and needs ``Door`` to find out whose a
-subscription is. Neither looks into the other.
+``Services``. What is behind it knows objects, methods, alarms and history. Neither looks into the other.
 
 What must stay true: nothing here is called for a session that isn't activated, and ``caller`` is the session's own.
 """
