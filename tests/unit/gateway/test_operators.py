@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -103,3 +105,10 @@ def test_a_port_that_was_free_is_free_afterwards(settings: Operators, host: str)
 def test_a_host_that_is_not_ours_is_said_at_the_start(settings: Operators) -> None:
     with pytest.raises(StartError, match=r"can't listen at 192\.0\.2\.1:0"):
         prepare(replace(settings, host="192.0.2.1"))
+
+
+def test_a_site_without_operators_loads_nothing_of_opc_ua() -> None:
+    code = "import sys, gateway.daemon; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "gateway.daemon" in loaded
+    assert not {"asyncua", "cryptography", "gateway.operators"} & set(loaded)
