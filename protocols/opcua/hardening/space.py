@@ -77,6 +77,15 @@ class Space(AddressSpace):
         self.put_cell(cell, value)
         return ua.StatusCode()
 
+    @staticmethod
+    def shown(cell: Cell | AttributeValue, node: ua.NodeId, attr: ua.AttributeIds) -> ua.DataValue:
+        """What a cell of this node has now."""
+        if cell.value_callback is not None:
+            return cell.value_callback(node, attr)
+        return (
+            cell.value if cell.value is not None else ua.DataValue(StatusCode=bad(ua.StatusCodes.BadAttributeIdInvalid))
+        )
+
     def watch(self, node: ua.NodeId, attr: ua.AttributeIds, watcher: Watcher) -> Callable[[], None]:
         """Call watcher at each new value. Gives what ends it. Errors: KeyError."""
         return self.watch_cell(self._nodes[node].attributes[attr], watcher)

@@ -154,7 +154,7 @@ def _create(
     subscription.add(item)
     core.items += 1
     if item.where is None:
-        item.put(core.space.read_attribute_value(place.NodeId, place.AttributeId))
+        item.put(core.space.shown(node.attributes[place.AttributeId], place.NodeId, place.AttributeId))
     return item
 
 
