@@ -150,15 +150,21 @@ async def test_every_event_is_on_disk_before_it_is_told_and_has_the_fields_of_it
 
 async def test_what_was_before_a_restart_is_no_news(house: House) -> None:
     await shed(house)
+    await house.shed("Override", "", "skip", "A1", "before", NAN)
     await house.power_cut()
     await house.open()
     house.happen()
-    await house.shed("Override", "", "hold", "", "why", NAN)
+    await house.shed("Override", "", "skip", "A2", "after", NAN)
+    await house.wait(lambda: house.server.told("OverrideConsumed"), "what is new")
+    await house.shed("Override", "", "hold", "", "after", NAN)
     await house.wait(lambda: house.server.told("PhaseChanged"), "what is new")
-    assert house.server.told("ShedStarted") == []
-    assert house.server.told("TierShed") == []
+    for gone in ("ShedStarted", "TierShed", "OperatorActed"):
+        assert house.server.told(gone) == []
     assert [event.fields["Phase"] for event in house.server.told("PhaseChanged")] == ["held"]
-    assert [event.fields["Decision"] for event in house.server.told("OverrideConsumed")] == ["hold"]
+    for kind in ("OverrideRaised", "OverrideConsumed"):
+        await house.wait(lambda kind=kind: len(house.server.told(kind)) == 2, "both")
+        assert [event.fields["Decision"] for event in house.server.told(kind)] == ["skip", "hold"]
+        assert {event.fields["Reason"] for event in house.server.told(kind)} == {"after"}
 
 
 async def test_an_idle_journal_is_neither_read_nor_written(told: House) -> None:
