@@ -23,6 +23,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -125,6 +126,13 @@ def generate(folder: Path, plan: Plan) -> None:
     (folder / "simulator.toml").write_text(
         f"# Read by the simulator alone.\nseed = {plan.seed}\n\n[load]\npeak_pct = {plan.peak_pct}\n", encoding="utf-8"
     )
+
+
+def start_clock(folder: Path) -> None:
+    """Let the simulated clock of a generated site begin at its origin now. Raises OSError."""
+    path = folder / "site.toml"
+    line = f"wall_origin = {datetime.now(UTC).isoformat(timespec='milliseconds')}"
+    path.write_text(re.sub(r"(?m)^wall_origin = .*$", line, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def host(first_host: str, index: int) -> str:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from simulators.generate import start_clock
 from simulators.heatwave.checks import Check, Evidence, judge, stages
 from simulators.heatwave.faults import FaultPlay
 from simulators.heatwave.narrator import WAITS, Narrator, audit_words, hold_words, local, session_words
@@ -58,13 +59,14 @@ class Play:
     # 1. Start
 
     async def begin(self) -> None:
-        """Simulator and gateway, every breaker read."""
+        """The operator let in; then, with the day's clock, simulator and gateway, every breaker read."""
         count = f"{self.scenario.rtus} RTUs with {self.scenario.breakers} breakers each"
+        await self.shift.employ()
+        start_clock(self.station.folder)
         await self.station.start_simulator()
         await self.look()
         nodes = min(self.scenario.opcua_rtus, self.scenario.rtus)
         self.screen.event(f"simulator runs: {count}, {nodes} on OPC UA and the others on Modbus TCP")
-        await self.shift.employ()
         await self.station.start_gateway()
         self._dark = False
         view = await self.until("the gateway to read every breaker", self._is_up, START_LIMIT_S)
@@ -142,7 +144,7 @@ class Play:
 
         def next_wait(view: View) -> bool:
             until = self.gateway(view).until
-            next_one = view.phase in WAITS and until is not None and local(until) != first
+            next_one = view.phase in (*WAITS, "restoring") and until is not None and local(until) != first
             return next_one and self.console.connected
 
         limit_s = 2 * self.grid_s(self.scenario.cooldown_s) + MASS_LIMIT_S

@@ -33,11 +33,11 @@ class Scenario:
 
     rtus: int = 120
     breakers: int = 100
-    opcua_rtus: int = 0
+    opcua_rtus: int = 4
     rate: float = 72.0
     peak_pct: float = 98.7
     lead_s: float = 1500.0
-    cooldown_s: float = 1200.0
+    cooldown_s: float = 1600.0
     stable_for_s: float = 1200.0
     stage_wait_s: float = 300.0
     poll_fast_s: float = 1.0
@@ -63,6 +63,7 @@ class Scenario:
 FAST = Scenario(
     rtus=4,
     breakers=10,
+    opcua_rtus=1,
     rate=480.0,
     peak_pct=99.2,
     lead_s=2000.0,

@@ -49,6 +49,7 @@ def test_the_story_goes_from_heat_to_the_report(tmp_path: Path) -> None:
     assert "hold by shift.supervisor taken in step" in said
     assert re.search(r"shift\.supervisor is back by itself \(session 2\)", said)
     assert re.search(r"40 breakers as last known", said)
+    assert "RTU004 restarts, and numbers its OPC UA namespaces anew" in said
     assert (folder / "report.html").exists()
     assert not [pid for pid in pids(said) if alive(pid)], f"left running after {time.monotonic() - began:.0f} s"
 

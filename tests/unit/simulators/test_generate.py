@@ -11,7 +11,7 @@ import pytest
 from config.device_models import NodeBreakerPoints
 from config.loader import load_site
 from config.nodes import format_bit, format_command
-from simulators.generate import Plan, generate, host
+from simulators.generate import Plan, generate, host, start_clock
 from simulators.modbus import BreakerPoints, parse_point
 from simulators.opcua.points import NodePoints, parse_bit, parse_command
 from simulators.site import DeviceRow, OpcuaRow, read_site
@@ -135,3 +135,15 @@ def test_the_default_origin_is_noon_of_the_16th_now(tmp_path: Path) -> None:
     assert clock is not None
     assert clock.origin.isoformat() == "2014-01-16T12:00:00+11:00"
     assert abs(clock.wall_origin - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_the_clock_of_a_site_can_begin_later(tmp_path: Path) -> None:
+    early = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    generate(tmp_path, Plan(rtus=1, breakers=2, rate=120, wall_origin=early))
+    before = read_site(tmp_path).clock
+    start_clock(tmp_path)
+    after = read_site(tmp_path).clock
+    assert before is not None
+    assert after is not None
+    assert (after.rate, after.origin) == (before.rate, before.origin)
+    assert abs(after.wall_origin - datetime.now(UTC)) < timedelta(minutes=1)
