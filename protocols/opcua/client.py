@@ -340,10 +340,10 @@ def _limit(value: ua.DataValue) -> int:
 
 def _node_id(identifier: str, index: int) -> ua.NodeId:
     kind, _, text = identifier.partition("=")
-    make = cast(Callable[[object, int, ua.NodeIdType], ua.NodeId], ua.NodeId)
+    make = cast(Callable[[object, int, ua.NodeIdType | None], ua.NodeId], ua.NodeId)
     match kind:
         case "i":
-            return make(int(text), index, ua.NodeIdType.Numeric)
+            return make(int(text), index, None)  # the shortest of three encodings, which asyncua tells apart
         case "g":
             return make(UUID(text), index, ua.NodeIdType.Guid)
         case "b":

@@ -160,6 +160,7 @@ async def _argument_type(session: Session, ref: NodeLike) -> ua.VariantType:
     step = ua.RelativePathElement()
     step.ReferenceTypeId = standard_node(ua.ObjectIds.HasProperty)
     step.IncludeSubtypes = cast(ua.Boolean, True)
+    step.IsInverse = cast(ua.Boolean, False)
     step.TargetName = ua.QualifiedName("InputArguments", 0)
     path.RelativePath.Elements = [step]
     request = ua.TranslateBrowsePathsToNodeIdsRequest()
