@@ -72,7 +72,7 @@ SHEDDING = ObjectType(
     (
         Method(
             "StartShedding",
-            "Start the load-shedding procedure: with a target, tiers, or both; with neither until the load is normal.",
+            "Start the load-shedding procedure, with a target or with tiers, not both.",
             (
                 Argument("TargetMW", _DOUBLE, "Load to shed, in MW; NaN: not given.", optional=True),
                 Argument("Tiers", _STRING, "Tiers to shed; empty: not given.", array=True, optional=True),
