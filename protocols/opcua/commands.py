@@ -170,9 +170,9 @@ async def _argument_type(session: Session, ref: NodeLike) -> ua.VariantType:
         return ua.VariantType.Int32
     value = (await session.read_nodes([found[0].Targets[0].TargetId]))[0].Value
     arguments = value.Value if value is not None else None
-    if not isinstance(arguments, list) or not arguments or not isinstance(arguments[0], ua.Argument):
-        return ua.VariantType.Int32
-    return _built_in(ua.DataValue(ua.Variant(arguments[0].DataType))) or ua.VariantType.Int32
+    # asyncua has two classes of this name, and decodes to the one that it does not show.
+    declared = getattr(arguments[0], "DataType", None) if isinstance(arguments, list) and arguments else None
+    return _built_in(ua.DataValue(ua.Variant(declared))) or ua.VariantType.Int32
 
 
 def _built_in(data: ua.DataValue) -> ua.VariantType | None:

@@ -146,13 +146,14 @@ class Spot(Source):
             self.suspect = f"its time-stamp is {stamp - wall:.0f} s ahead"
         elif before is None:
             self.suspect = ""
+        elif stamp != before and wall - stamp > self.late_s:
+            self.suspect = f"its time-stamp was {wall - stamp:.0f} s old when it came"
         elif stamp < before:
             self.suspect = WENT_BACK
-        elif stamp == before and self.suspect == WENT_BACK:
-            self.suspect = ""  # asked again it says the same: the clock was put right, nothing old has come late
-        elif stamp > before:
-            late = wall - stamp > self.late_s
-            self.suspect = f"its time-stamp was {wall - stamp:.0f} s old when it came" if late else ""
+        elif stamp > before or self.suspect == WENT_BACK:
+            self.suspect = (
+                ""  # newer; or asked again it says the same: the clock was put right, nothing old has come late
+            )
 
 
 class NodeMeasurementCell(MeasurementCell):

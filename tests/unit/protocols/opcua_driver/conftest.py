@@ -14,13 +14,12 @@ from typing import Any
 
 import pytest
 from asyncua import Server, ua
-from asyncua.crypto.permission_rules import SimpleRoleRuleset
-from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.crypto.permission_rules import SimpleRoleRuleset, User, UserRole
 from asyncua.server.internal_server import InternalServer
 from asyncua.server.user_managers import UserManager
 
 from protocols.base import BreakerReading, LinkState, LinkStatus, Position
-from protocols.opcua import certificates, making
+from protocols.opcua import making
 from protocols.opcua.driver import OpcUaDriver
 
 NAMESPACE, URI = "urn:test:bay", "urn:test:bay-controller"
@@ -335,7 +334,7 @@ class Kit:
 
     async def until(self, true: Callable[[], bool], seconds: float = 5.0) -> None:
         async with asyncio.timeout(seconds):
-            while not true():
+            while not true():  # noqa: ASYNC110 - it is another's state that is waited for
                 await asyncio.sleep(0.01)
 
     async def up(self) -> None:
@@ -371,9 +370,7 @@ def kit(certify: Callable[..., Certificate], tmp_path: Path) -> Made:
         async with AsyncExitStack() as stack:
             await bay.start()
             stack.push_async_callback(bay.stop)
-            device = Device(
-                "bay", bay.host, bay.port, Access((pinned or shown).path, **(access or {})), **settings
-            )
+            device = Device("bay", bay.host, bay.port, Access((pinned or shown).path, **(access or {})), **settings)
             driver = OpcUaDriver(
                 [device],
                 feeders if feeders is not None else [feeder(name) for name in bay.names],

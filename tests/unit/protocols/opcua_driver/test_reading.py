@@ -130,11 +130,20 @@ async def test_a_node_that_is_not_there_spoils_its_breaker_alone(kit):
 async def test_a_thousand_points_are_subscribed_in_slices(kit):
     async with kit(breakers=200, poll_slow_s=60.0, timeout_s=5.0) as k:
         await asyncio.sleep(0.5)
-        sizes = [len(s.monitored_item_srv._monitored_items) for s in k.bay.server.iserver.subscription_service.subscriptions.values()]
-        await k.until(lambda: sum(
+        sizes = [
             len(s.monitored_item_srv._monitored_items)
             for s in k.bay.server.iserver.subscription_service.subscriptions.values()
-        ) == 800, 10.0)
+        ]
+        await k.until(
+            lambda: (
+                sum(
+                    len(s.monitored_item_srv._monitored_items)
+                    for s in k.bay.server.iserver.subscription_service.subscriptions.values()
+                )
+                == 800
+            ),
+            10.0,
+        )
         assert len(sizes) == 1
         for name in ("F0", "F199"):
             await k.bay.set(f"{name}/Pos", OPEN)
