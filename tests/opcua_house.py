@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from asyncua import ua
 from asyncua.client.ua_client import UASocketProtocol
@@ -120,6 +120,31 @@ def make_keys(name: str, begins: datetime | None = None, days: int = 365) -> Key
         builder = builder.add_extension(extension, critical)
     builder = builder.not_valid_before(begins).not_valid_after(begins + timedelta(days=days))
     return Keys(name, uri, builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER), key)
+
+
+class Place(Protocol):
+    """What a client has to know of a server."""
+
+    @property
+    def host(self) -> str:
+        """Where it listens."""
+
+    @property
+    def port(self) -> int:
+        """And at which port."""
+
+    @property
+    def own(self) -> Keys:
+        """Its certificate, as it is now."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server that runs elsewhere, of which no more than the certificate is known."""
+
+    host: str
+    port: int
+    own: Keys
 
 
 @dataclass
@@ -232,6 +257,16 @@ class House:
             self.settings, self.pki, self.doorman, surface(), self.backend, limits, now=wall_now
         )
 
+    @property
+    def host(self) -> str:
+        """Where the server listens."""
+        return self.settings.host
+
+    @property
+    def port(self) -> int:
+        """And at which port."""
+        return int(self.server.port)
+
     def trust(self, path: Path, keys: Keys) -> None:
         """Trust a certificate, at a time when it was valid."""
         self.pki.trust(path, keys.certificate.not_valid_before_utc + timedelta(minutes=1))
@@ -256,7 +291,7 @@ async def until(true: Any, longest_s: float = 5.0) -> None:
 class Peer:
     """A client under the test's own hand."""
 
-    def __init__(self, house: House, keys: Keys | None, policy: Any = BASIC, address: str = "") -> None:
+    def __init__(self, house: Place, keys: Keys | None, policy: Any = BASIC, address: str = "") -> None:
         self.house = house
         self.keys = keys
         self.address = address or fresh_address()
@@ -272,9 +307,7 @@ class Peer:
     async def connect(self) -> Peer:
         """The TCP connection."""
         loop = asyncio.get_running_loop()
-        await loop.create_connection(
-            lambda: self.wire, self.house.settings.host, self.house.server.port, local_addr=(self.address, 0)
-        )
+        await loop.create_connection(lambda: self.wire, self.house.host, self.house.port, local_addr=(self.address, 0))
         return self
 
     async def open(self, **wrong: Any) -> Peer:

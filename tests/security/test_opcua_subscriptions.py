@@ -16,7 +16,8 @@ from asyncua.ua.uaerrors import (
     BadTooManySubscriptions,
     UaStatusCodeError,
 )
-from opcua_house import House, Peer, node, std, until
+from opcua_asks import SERVER, code_of, listen, refresh, requests_for, with_ids
+from opcua_house import House, Peer, node, until
 
 from protocols.opcua.surface import Alarm, Change, Doing, Event, Sample
 
@@ -41,52 +42,6 @@ def values(result: Any) -> list[tuple[int, Any]]:
     ]
 
 
-def with_ids(request: Any, response: type[Any], **parameters: Any) -> tuple[Any, type[Any]]:
-    """A request with these parameters, and what answers it."""
-    for name, value in parameters.items():
-        setattr(request.Parameters, name, value)
-    return request, response
-
-
-def requests_for(number: int) -> list[tuple[Any, type[Any]]]:
-    """Everything that can be asked of a subscription."""
-    item = ua.MonitoredItemCreateRequest(ItemToMonitor=ua.ReadValueId(NodeId=KW, AttributeId=ua.AttributeIds.Value))
-    changed = ua.MonitoredItemModifyRequest(MonitoredItemId=1)
-    both = ua.TimestampsToReturn.Both
-    one = {"SubscriptionId": number}
-    many = {"SubscriptionIds": [number]}
-    return [
-        with_ids(ua.DeleteSubscriptionsRequest(), ua.DeleteSubscriptionsResponse, **many),
-        with_ids(ua.TransferSubscriptionsRequest(), ua.TransferSubscriptionsResponse, **many),
-        with_ids(ua.SetPublishingModeRequest(), ua.SetPublishingModeResponse, PublishingEnabled=False, **many),
-        with_ids(ua.ModifySubscriptionRequest(), ua.ModifySubscriptionResponse, **one),
-        with_ids(
-            ua.CreateMonitoredItemsRequest(),
-            ua.CreateMonitoredItemsResponse,
-            ItemsToCreate=[item],
-            TimestampsToReturn=both,
-            **one,
-        ),
-        with_ids(
-            ua.ModifyMonitoredItemsRequest(),
-            ua.ModifyMonitoredItemsResponse,
-            ItemsToModify=[changed],
-            TimestampsToReturn=both,
-            **one,
-        ),
-        with_ids(ua.DeleteMonitoredItemsRequest(), ua.DeleteMonitoredItemsResponse, MonitoredItemIds=[1], **one),
-        with_ids(ua.SetMonitoringModeRequest(), ua.SetMonitoringModeResponse, MonitoredItemIds=[1], **one),
-        with_ids(ua.RepublishRequest(), ua.RepublishResponse, RetransmitSequenceNumber=1, **one),
-    ]
-
-
-def code_of(response: Any) -> int:
-    """The code of the one operation in a response."""
-    results = getattr(response, "Results", None) or response.Parameters.Results
-    (result,) = results
-    return int(getattr(result, "StatusCode", result).value)
-
-
 @pytest.mark.parametrize("which", range(9))
 async def test_anothers_subscription_is_not_there(house: House, alice: Peer, mallory: Peer, which: int) -> None:
     """asyncua let any session delete, take over and change any other's subscriptions."""
@@ -95,7 +50,7 @@ async def test_anothers_subscription_is_not_there(house: House, alice: Peer, mal
     set_kw(house, 1.0)
     number = await alice.subscribe(KW)
     await alice.publish()
-    request, response = requests_for(number)[which]
+    request, response = requests_for(number, KW)[which]
     try:
         code = code_of(await mallory.ask(request, response))
     except UaStatusCodeError as error:
@@ -259,27 +214,6 @@ async def test_nothing_of_a_session_is_left_when_it_is_gone(house: House, alice:
     set_kw(house, 77.0)
 
 
-def listen(number: int, place: ua.NodeId, clauses: int = 1) -> ua.CreateMonitoredItemsRequest:
-    """An item for events, which selects their Message."""
-    message = ua.SimpleAttributeOperand()
-    message.TypeDefinitionId = std(ua.ObjectIds.BaseEventType)
-    message.BrowsePath = [ua.QualifiedName("Message")]
-    message.AttributeId = ua.AttributeIds.Value
-    item = ua.MonitoredItemCreateRequest()
-    item.ItemToMonitor = ua.ReadValueId(NodeId=place, AttributeId=ua.AttributeIds.EventNotifier)
-    item.MonitoringMode = ua.MonitoringMode.Reporting
-    item.RequestedParameters.QueueSize = 10
-    item.RequestedParameters.Filter = ua.EventFilter(SelectClauses=[message] * clauses)
-    request = ua.CreateMonitoredItemsRequest()
-    request.Parameters.SubscriptionId = number
-    request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
-    request.Parameters.ItemsToCreate = [item]
-    return request
-
-
-SERVER = std(ua.ObjectIds.Server)
-
-
 def messages(result: Any) -> list[str]:
     """The Messages of the events in a publish result."""
     data = result.NotificationMessage.NotificationData or ()
@@ -305,15 +239,6 @@ async def test_event_filters_are_limited(alice: Peer) -> None:
         assert response.Results[0].StatusCode.value == BadEventFilterInvalid.code
     response = await alice.ask(listen(number, KW), ua.CreateMonitoredItemsResponse)
     assert response.Results[0].StatusCode.is_bad()
-
-
-async def refresh(peer: Peer, number: int) -> int:
-    """ConditionRefresh: its status."""
-    request = ua.CallRequest()
-    call = ua.CallMethodRequest(std(ua.ObjectIds.ConditionType), std(ua.ObjectIds.ConditionType_ConditionRefresh))
-    call.InputArguments = [ua.Variant(number, ua.VariantType.UInt32)]
-    request.Parameters.MethodsToCall = [call]
-    return int((await peer.ask(request, ua.CallResponse)).Results[0].StatusCode.value)
 
 
 async def test_condition_refresh_is_for_ones_own_subscription_and_now_and_then(
