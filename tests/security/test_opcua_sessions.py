@@ -16,6 +16,7 @@ from asyncua.ua.uaerrors import (
 from opcua_house import House, Peer, until
 
 from protocols.opcua.surface import Doing
+from protocols.opcua.users import User
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -130,6 +131,21 @@ async def test_an_idle_session_ends_and_its_connection_with_it(house: House, ali
     deed = house.backend.told(Doing.SESSION_EXPIRED)[0]
     assert deed.caller.user == "ola"
     assert house.server.sessions() == []
+
+
+async def test_a_log_in_that_waits_its_turn_is_not_idle(
+    house: House, alice: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_in = house.doorman.by_password
+
+    async def slowly(name: str, password: str) -> User:
+        await asyncio.sleep(0.8)
+        return await let_in(name, password)
+
+    monkeypatch.setattr(house.doorman, "by_password", slowly)
+    await (await alice.open()).session(RequestedSessionTimeout=300)
+    await alice.activate(alice.identity("ola", "correct-horse-battery"))
+    assert len(await alice.read()) == 1, "its time begins when it is let in"
 
 
 async def test_a_session_that_asks_lives_on(house: House, alice: Peer) -> None:

@@ -180,6 +180,7 @@ async def activate_session(core: Core, connection: Connection, session: Session,
         core.telling.tell(refusal.doing, caller, f"{who} refused: {refusal}")
         raise fault(ua.StatusCodes.BadUserAccessDenied) from refusal
     session.nonce = os.urandom(len(nonce))
+    session.touch(core.monotonic(), core.now_us())
     first = not session.active
     session.caller = _named(session.caller, person.name, person.roles)
     session.state = State.ACTIVE
@@ -226,10 +227,11 @@ def close_session(core: Core, session: Session, doing: Doing, why: str) -> None:
 
 
 def expire(core: Core) -> None:
-    """End sessions that asked for nothing for too long; to be called once a second or so."""
+    """End sessions that asked for nothing for too long; to be called once a second or so. One that nobody has logged in to
+    yet ends with its connection's ``log_in_s``: a log-in that waits its turn is not idle."""
     now = core.monotonic()
     for session in list(core.sessions.values()):
-        if now - session.last_request > session.timeout_s:
+        if session.active and now - session.last_request > session.timeout_s:
             end = core.endings.get(session.id)
             close_session(
                 core, session, Doing.SESSION_EXPIRED, f"nothing was asked for {session.timeout_s:g} s: session ended"
