@@ -409,9 +409,11 @@ class Peer:
         request.Parameters.MethodsToCall = [ua.CallMethodRequest(node(target), node(method), list(inputs))]
         return (await self.ask(request, ua.CallResponse, token)).Results[0]
 
-    async def open_breaker(self, why: str = "because", **more: Any) -> Any:
+    async def open_breaker(self, why: str = "because", feeder: str = "F1", **more: Any) -> Any:
         """The call that everybody is after."""
-        return await self.call("Feeder/F1", "Type/BreakerType/Open", ua.Variant(why, ua.VariantType.String), **more)
+        return await self.call(
+            f"Feeder/{feeder}", "Type/BreakerType/Open", ua.Variant(why, ua.VariantType.String), **more
+        )
 
     async def subscribe(self, *nodes: ua.NodeId, **parameters: Any) -> int:
         """A subscription to values: its id."""

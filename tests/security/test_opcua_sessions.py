@@ -228,15 +228,28 @@ async def test_one_user_holds_half_of_the_sessions_at_most(house: House, people,
 
 
 async def test_all_sessions_together_are_limited(house: House, people, peers) -> None:
-    for number in range(house.settings.max_sessions):
-        peer = Peer(house, people.mallory)
-        peers.append(peer)
-        await peer.open()
-        await peer.session()
-        assert number < house.settings.max_sessions
+    for user in ("vera", "sec"):
+        for _ in range(house.settings.max_sessions // 2):
+            peers.append(await Peer(house, people.mallory).log_in(user))
     late = Peer(house, people.alice)
     peers.append(late)
     await late.open()
     with pytest.raises(BadTooManySessions):
         await late.session()
-    assert house.backend.told(Doing.SESSION_REFUSED)
+    assert "sessions are taken" in house.backend.told(Doing.SESSION_REFUSED)[0].detail
+
+
+async def test_sessions_that_nobody_has_logged_in_to_make_room(house: House, people, peers) -> None:
+    """The oldest of the certificate that has most of them: somebody else who is about to log in is let alone."""
+    honest = Peer(house, people.alice)
+    crowd = [Peer(house, people.mallory) for _ in range(house.settings.max_sessions)]
+    peers.extend([honest, *crowd])
+    for peer in (honest, *crowd):
+        await peer.open()
+        await peer.session()
+    await crowd[0].gone()
+    assert not any(peer.closed for peer in (honest, *crowd[1:]))
+    await honest.activate(honest.identity("ola", "correct-horse-battery"))
+    (deed,) = house.backend.told(Doing.SESSION_REFUSED)
+    assert deed.caller.address.startswith(crowd[0].address + ":")
+    assert "made room" in deed.detail

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -100,6 +101,7 @@ def create_session(core: Core, connection: Connection, parameters: Any) -> Any:
     """A session that may log in. Errors: UaStatusCodeError."""
     channel = connection.channel
     if not channel.secured:
+        core.telling.tell(Doing.SESSION_REFUSED, connection.caller(), "a session was asked for without security")
         raise fault(ua.StatusCodes.BadSecurityPolicyRejected)
     description = parameters.ClientDescription
     uri = description.ApplicationUri if description is not None else None
@@ -110,7 +112,7 @@ def create_session(core: Core, connection: Connection, parameters: Any) -> Any:
     if connection.session is not None and connection.session.state is not State.CLOSED:
         core.telling.tell(Doing.SESSION_REFUSED, caller, "a second session on one connection was refused")
         raise fault(ua.StatusCodes.BadTooManySessions)
-    if len(core.sessions) >= core.settings.max_sessions:
+    if len(core.sessions) >= core.settings.max_sessions and not _make_room(core):
         core.telling.tell(Doing.SESSION_REFUSED, caller, f"all {core.settings.max_sessions} sessions are taken")
         raise fault(ua.StatusCodes.BadTooManySessions)
     wished = float(parameters.RequestedSessionTimeout or 0) / 1000
@@ -121,6 +123,23 @@ def create_session(core: Core, connection: Connection, parameters: Any) -> Any:
     core.sessions[session.id] = session
     connection.attach(session)
     return _session_response(core, connection, session, parameters)
+
+
+def _make_room(core: Core) -> bool:
+    """End a session that nobody has logged in to: the oldest, of the certificate that has most of them. So who has a
+    trusted certificate and no user keeps nobody else out."""
+    waiting = [session for session in core.sessions.values() if not session.active]
+    if not waiting:
+        return False
+    held = Counter(session.caller.certificate for session in waiting)
+    oldest = max(waiting, key=lambda session: held[session.caller.certificate])  # the first of the largest
+    end = core.endings.get(oldest.id)
+    why = f"all {core.settings.max_sessions} sessions are taken: one that nobody had logged in to made room"
+    core.telling.tell(Doing.SESSION_REFUSED, oldest.caller, why)
+    close_session(core, oldest, Doing.SESSION_REFUSED, why)
+    if end is not None:
+        end("made room for others")
+    return True
 
 
 def _check_certificate(core: Core, connection: Connection, caller: Caller, parameters: Any, uri: str | None) -> None:

@@ -25,6 +25,9 @@ from protocols.opcua.surface import Doing
 if TYPE_CHECKING:
     from protocols.opcua.hardening.connection import Connection
 
+_UNREADABLE = (ua.StatusCodes.BadDecodingError, ua.StatusCodes.BadEncodingLimitsExceeded)
+"""No honest client's parameters end like this."""
+
 
 class Serving:
     """Serves what comes in on one connection."""
@@ -47,6 +50,8 @@ class Serving:
         try:
             await self._serve(service, kind, header, request_id, data)
         except UaStatusCodeError as error:
+            if error.code in _UNREADABLE:
+                self._core.telling.tell(Doing.ATTACK, self._connection.caller(), "a request that can't be read")
             self._connection.fault(error.code, header.RequestHandle, request_id)
         except Hangup:
             raise
