@@ -60,7 +60,7 @@ test: $(TOOLS)
 	step $(BIN)/ruff check . ; \
 	step $(BIN)/ruff format --check . ; \
 	step $(BIN)/mypy ; \
-	step $(BIN)/python -m pytest -q -n auto --dist loadfile --durations=8 ; \
+	step $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --durations=8 ; \
 	printf '\n%s%5d s  in all\n' "$$summary" $$((SECONDS - began))
 
 bench: $(STAMP)
