@@ -38,7 +38,8 @@ GUESS = "guess-5b0c2f"
 """A password that nobody has, and that attackers try."""
 WRONG_INSIDE = ("defect", "Traceback", "never retrieved", "_failed", "critical", "could not be recorded")
 """What the log says of trouble of the daemon's own."""
-GROWTH_MB = 40
+GROWTH_MB = 20
+"""More than this and the daemon has kept something of its attackers; seen: 3."""
 Caller = Callable[..., Peer]
 """Makes a client: by the name of its certificate, and what else ``Peer`` takes."""
 

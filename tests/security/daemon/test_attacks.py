@@ -140,6 +140,8 @@ async def test_each_role_calls_what_the_matrix_says(site: Station, comes: Caller
             if result.StatusCode.value == Codes.BadUserAccessDenied:
                 denied.add((kind, name))
         assert denied == {each for each, granted in MATRIX.items() if role not in granted}, role
+        assert role == "OPERATOR" or denied >= {each for each in declared if each[0] == "BreakerType"}, role
+        assert role not in ("VIEWER", "AUDITOR") or denied == declared.keys(), role
         await kept(site, peer.address, "call_refused", f"{user} may not call", len(denied))
 
 
