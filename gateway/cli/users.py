@@ -71,9 +71,12 @@ def _lock(options: argparse.Namespace, file: UserFile, pki: Pki) -> int:
     return tell(options, _json(account), [f"{account.name} is locked and can't log in any more."])
 
 
+_LOCK_OUT = "A lock-out after failed log-ins is another thing: it ends by itself, after lock_out_s of [operators]."
+
+
 def _unlock(options: argparse.Namespace, file: UserFile, pki: Pki) -> int:
     account = file.unlock(options.name)
-    return tell(options, _json(account), [f"{account.name} may log in again."])
+    return tell(options, _json(account), [f"{account.name} is not locked. {_LOCK_OUT}"])
 
 
 def _remove(options: argparse.Namespace, file: UserFile, pki: Pki) -> int:

@@ -174,6 +174,8 @@ class TestChange:
         assert run("lock", "ana") == 0
         assert ana.accounts()["ana"].locked
         assert run("unlock", "ana") == 0
+        assert "ana is not locked" in run.out
+        assert "ends by itself" in run.out, "a lock-out is in the daemon's memory, and not lifted here"
         assert not ana.accounts()["ana"].locked
         assert run("remove", "ana") == 0
         assert not ana.accounts()
