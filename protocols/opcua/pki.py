@@ -296,7 +296,8 @@ class Pki:
         return RevocationList(issuer, crl.last_update_utc, crl.next_update_utc, len(crl))
 
     def reject(self, what: str) -> Certificate:
-        """Trust a certificate no longer: it goes to rejected/. Sessions that are open go on. Raises NotFound, PkiError."""
+        """Trust a certificate no longer: it goes to rejected/. A server ends the sessions that it opened. Raises NotFound,
+        PkiError."""
         found = self.find(what, Place.TRUSTED, Place.ISSUER)
         assert found.facts is not None  # found by its thumbprint
         target = self.folder / REJECTED / f"{found.facts.thumbprint}.der"

@@ -8,7 +8,7 @@
 
 What must stay true: there is no user and no password but those that a person made; the file is replaced as a whole, with
 everything on disk; a file that is broken in any place, or that others may write, lets nobody in. A change holds from the
-next log-in on.
+next log-in or call on, and ends sessions that would not be let in as they were.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from protocols.opcua import certificates as certs
-from protocols.opcua.passwords import LONGEST, NOBODY
+from protocols.opcua.passwords import LONGEST, NOBODY, Kept
 from protocols.opcua.user_file import (
     MOST_USERS,
     ROLES,
@@ -87,6 +87,9 @@ class User:
 
     name: str
     roles: frozenset[str]
+    by: Kept | str | None = field(default=None, compare=False, repr=False)
+    """What let them in: the password as it is kept, or the thumbprint of a certificate, which is good until then."""
+    until: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -138,7 +141,7 @@ class Doorman:
                 tries.failed.clear()
                 tries.out_until = 0.0
         assert account is not None  # nobody's password fits nobody
-        return _let_in(account)
+        return _let_in(account, account.password)
 
     async def by_certificate(self, der: bytes, now: datetime) -> User:
         """Let in by a certificate whose key the client has proved to hold (that is for the caller to see to).
@@ -157,16 +160,21 @@ class Doorman:
         if account is None:
             whose = certs.subject_of(certificate)
             raise LoginRefused(Why.UNKNOWN, f"certificate {name[:16]} of '{whose}' is no user's")
-        return _let_in(account)
+        return _let_in(account, name, certificate.not_valid_after_utc)
 
-    def still(self, user: User) -> bool:
-        """Whether somebody who was let in would be let in now, with the same roles. A user file that can't be read throws
+    def still(self, user: User, now: datetime) -> bool:
+        """Whether somebody who was let in would be let in now, by the same password or certificate and with the same roles.
+        now: real time, UTC. A user file that can't be read throws
         nobody out: it lets nobody in, and is to be put right with somebody there to see it."""
         try:
             account = self._accounts().get(user.name)
         except LoginRefused:
             return True
-        return account is not None and not account.locked and frozenset(account.roles) == user.roles
+        if account is None or account.locked or frozenset(account.roles) != user.roles:
+            return False
+        if user.until is not None and now > user.until:
+            return False
+        return user.by is None or user.by == account.password or user.by in account.certificates
 
     def locked_out(self) -> tuple[str, ...]:
         """Names that are locked out now, as they were given."""
@@ -244,9 +252,9 @@ def _refused_password(account: Account | None, shown: str, locks_out: bool) -> L
     return LoginRefused(Why.WRONG_PASSWORD, f"the password of '{shown}' was wrong{told}", locks_out)
 
 
-def _let_in(account: Account) -> User:
+def _let_in(account: Account, by: Kept | str | None, until: datetime | None = None) -> User:
     if account.locked:
         raise LoginRefused(Why.LOCKED, f"'{account.name}' is locked by an administrator")
     if not account.roles:
         raise LoginRefused(Why.NO_ROLE, f"'{account.name}' has no role")
-    return User(account.name, frozenset(account.roles))
+    return User(account.name, frozenset(account.roles), by, until)

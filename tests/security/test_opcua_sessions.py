@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from datetime import UTC, datetime
 
 import pytest
 from asyncua import ua
@@ -12,10 +14,11 @@ from asyncua.ua.uaerrors import (
     BadSessionNotActivated,
     BadTooManySessions,
     BadUserAccessDenied,
+    UaStatusCodeError,
 )
-from opcua_house import House, Peer, until
+from opcua_house import PASSWORD, House, Peer, make_keys, node, sign_as_user, until
 
-from protocols.opcua.surface import Doing
+from protocols.opcua.surface import Doing, HistoryPage
 from protocols.opcua.users import User
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -253,3 +256,63 @@ async def test_sessions_that_nobody_has_logged_in_to_make_room(house: House, peo
     (deed,) = house.backend.told(Doing.SESSION_REFUSED)
     assert deed.caller.address.startswith(crowd[0].address + ":")
     assert "made room" in deed.detail
+
+
+async def test_whose_password_was_changed_logs_in_anew(house: House, alice: Peer) -> None:
+    house.add_user("changer", "OPERATOR")
+    await alice.log_in("changer")
+    house.users.passwd("changer", PASSWORD + "-another")
+    await alice.gone()
+    assert "another password" in house.backend.told(Doing.SESSION_EXPIRED)[0].detail
+
+
+async def test_who_came_by_a_certificate_that_is_theirs_no_longer_is_thrown_out(house: House, alice: Peer) -> None:
+    person = make_keys("carla")
+    house.add_user("carla", "OPERATOR")
+    house.users.certificate("carla", person.thumbprint)
+    await alice.open()
+    await alice.session()
+    signature = sign_as_user(alice, person)
+    await alice.activate(ua.X509IdentityToken("certificate", person.der), user_signature=signature)
+    assert house.server.sessions()[0].caller.user == "carla"
+    house.users.certificate("carla", person.thumbprint, remove=True)
+    await alice.gone()
+    assert house.backend.told(Doing.SESSION_EXPIRED)
+
+
+async def test_who_was_locked_calls_nothing_from_then_on(house: House, alice: Peer) -> None:
+    house.add_user("lea", "OPERATOR")
+    await alice.log_in("lea")
+    house.users.lock("lea")
+    with contextlib.suppress(UaStatusCodeError, ConnectionError, asyncio.TimeoutError, asyncio.CancelledError):
+        await alice.open_breaker()
+    assert house.backend.calls == []
+    assert house.backend.told(Doing.SESSION_EXPIRED)
+
+
+async def test_a_history_read_ends_with_its_session(house: House, alice: Peer, monkeypatch) -> None:
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def endless(*_: object) -> HistoryPage:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return HistoryPage([])
+
+    monkeypatch.setattr(house.backend, "history", endless)
+    await alice.log_in()
+    request = ua.HistoryReadRequest()
+    request.Parameters.HistoryReadDetails = ua.ReadRawModifiedDetails(
+        IsReadModified=False, EndTime=datetime(2030, 1, 1, tzinfo=UTC), NumValuesPerNode=10
+    )
+    request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+    request.Parameters.ReleaseContinuationPoints = False
+    request.Parameters.NodesToRead = [ua.HistoryReadValueId(NodeId=node("Feeder/F1/Kw"))]
+    reading = asyncio.create_task(alice.ask(request, ua.HistoryReadResponse))
+    await asyncio.wait_for(asked.wait(), 5)
+    alice.close()
+    await asyncio.wait_for(ended.wait(), 5)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)

@@ -8,6 +8,7 @@ from typing import Any
 from asyncua import ua
 
 from protocols.opcua.hardening.core import Core, Request, count
+from protocols.opcua.hardening.entry import still_welcome
 from protocols.opcua.hardening.errors import UaStatusCodeError, bad, fault
 from protocols.opcua.hardening.session import Session
 from protocols.opcua.hardening.subscription import stamped
@@ -99,11 +100,11 @@ async def write(core: Core, request: Request, parameters: Any) -> Any:
 
 
 async def call(core: Core, request: Request, parameters: Any) -> Any:
-    """Method calls, one after the other."""
+    """Method calls, one after the other; who would not be let in any more makes none."""
     response = ua.CallResponse()
     session = request.session
     for method in count(parameters.MethodsToCall, core.limits.nodes_per_call):
-        if not session.active:
+        if not session.active or not still_welcome(core, session):
             raise fault(ua.StatusCodes.BadSessionClosed)
         response.Results.append(await _call(core, session, method))
     if request.diagnostics & _ABOUT_OPERATIONS:

@@ -28,7 +28,6 @@ from protocols.opcua.hardening.session import Session, State
 from protocols.opcua.hardening.telling import printable
 from protocols.opcua.pki import thumbprint
 from protocols.opcua.surface import Caller, Doing
-from protocols.opcua.users import User
 
 if TYPE_CHECKING:
     from protocols.opcua.hardening.connection import Connection
@@ -202,6 +201,7 @@ async def activate_session(core: Core, connection: Connection, session: Session,
     session.touch(core.monotonic(), core.now_us())
     first = not session.active
     session.caller = _named(session.caller, person.name, person.roles)
+    session.user = person.user
     session.state = State.ACTIVE
     channel.allow_long(True)
     connection.logged_in()
@@ -237,6 +237,8 @@ def close_session(core: Core, session: Session, doing: Doing, why: str) -> None:
     session.state = State.CLOSED
     session.browse_rests.clear()
     session.endings.clear()
+    for read in session.reads:
+        read.cancel()
     core.sessions.pop(session.id, None)
     core.sending.pop(session.id, None)
     core.endings.pop(session.id, None)
@@ -260,23 +262,29 @@ def expire(core: Core) -> None:
 
 
 def recheck(core: Core) -> None:
-    """End sessions of those who would not be let in any more: a certificate that isn't trusted any more or has expired, a
-    user who was locked, removed, or given other roles."""
-    now = core.now()
+    """End sessions of those who would not be let in any more."""
     for session in list(core.sessions.values()):
-        why = ""
-        try:
-            core.pki.check(session.certificate, session.uri, now)
-        except CertificateRefused as error:
-            why = str(error)
-        caller = session.caller
-        if session.active and caller.user and not core.doorman.still(User(caller.user, caller.roles)):
-            why = f"{caller.user} is no user any more, is locked, or has other roles"
-        if why:
-            end = core.endings.get(session.id)
-            close_session(core, session, Doing.SESSION_EXPIRED, f"session ended: {why}")
-            if end is not None:
-                end("not let in any more")
+        still_welcome(core, session)
+
+
+def still_welcome(core: Core, session: Session) -> bool:
+    """Whether whoever is there would be let in now; if not, the session is ended: the application's certificate isn't
+    trusted any more or has expired, or the user was locked, removed, given other roles or another password, or the
+    certificate by which they logged in is theirs no longer. To be asked now and then, and ahead of each call."""
+    now = core.now()
+    why = ""
+    try:
+        core.pki.check(session.certificate, session.uri, now)
+    except CertificateRefused as error:
+        why = str(error)
+    if session.active and session.user is not None and not core.doorman.still(session.user, now):
+        why = f"{session.user.name} is no user any more, is locked, or has other roles, another password or certificate"
+    if why:
+        end = core.endings.get(session.id)
+        close_session(core, session, Doing.SESSION_EXPIRED, f"session ended: {why}")
+        if end is not None:
+            end("not let in any more")
+    return not why
 
 
 async def watch(core: Core, every_s: float, recheck_s: float) -> None:

@@ -20,7 +20,7 @@ from cryptography.exceptions import InvalidSignature
 from protocols.opcua.hardening.channel import Channel
 from protocols.opcua.hardening.limits import ServerSettings
 from protocols.opcua.surface import Doing
-from protocols.opcua.users import Doorman, LoginRefused, Why
+from protocols.opcua.users import Doorman, LoginRefused, User, Why
 
 ANONYMOUS, PASSWORD, CERTIFICATE = "anonymous", "username", "certificate"
 _LONGEST_PASSWORD = 1024
@@ -37,10 +37,11 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who logged in; an anonymous reader has no name and no roles."""
+    """Who logged in; an anonymous reader has no name, no roles, and is no user."""
 
     name: str
     roles: frozenset[str]
+    user: User | None = None
 
 
 def token_policies(policy_uri: str, settings: ServerSettings) -> list[ua.UserTokenPolicy]:
@@ -88,7 +89,7 @@ async def log_in(
         locked = error.locks_out or error.why is Why.LOCKED_OUT
         doing = Doing.LOCKED_OUT if locked else Doing.LOGIN_REFUSED
         raise Refusal(str(error), name, doing) from error
-    return Person(user.name, user.roles)
+    return Person(user.name, user.roles, user)
 
 
 def _nobody(settings: ServerSettings) -> Person:

@@ -21,7 +21,8 @@ class Service:
     """One of three: open to everybody on an open channel; entry, with the session's token; handler, for those within.
 
     most: how many entries it takes; count_at: where the number of entries stands in the encoded parameters, so that a
-    request with too many is refused undecoded (None: not at a fixed place). slow: served beside the requests that follow.
+    request with too many is refused undecoded (None: not at a fixed place). slow: served beside the requests that follow;
+    breaks_off: such a one ends with its session.
     """
 
     parameters: type[Any]
@@ -32,6 +33,7 @@ class Service:
     count_at: int | None = None
     most: Callable[[Limits], int] | None = None
     slow: bool = False
+    breaks_off: bool = False
 
 
 SERVICES: dict[int, Service] = {
@@ -47,7 +49,7 @@ SERVICES: dict[int, Service] = {
         ua.WriteParameters, attributes.write, count_at=0, most=lambda limits: limits.nodes_per_read
     ),
     Ids.HistoryReadRequest_Encoding_DefaultBinary: Service(
-        ua.HistoryReadParameters, attributes.history_read, slow=True
+        ua.HistoryReadParameters, attributes.history_read, slow=True, breaks_off=True
     ),
     Ids.HistoryUpdateRequest_Encoding_DefaultBinary: Service(ua.HistoryUpdateParameters, attributes.never),
     Ids.AddNodesRequest_Encoding_DefaultBinary: Service(ua.AddNodesParameters, attributes.never),

@@ -2,7 +2,7 @@
 
 What must stay true: a request is served only if its token is that of this connection's own session, and that session is
 active. What is long is decoded in a thread; what has too many entries isn't decoded at all. A call that was taken is
-carried out to its end, also when the caller hangs up in the middle.
+carried out to its end, also when the caller hangs up in the middle; a history read ends with its session.
 """
 
 from __future__ import annotations
@@ -85,7 +85,10 @@ class Serving:
         gives_up = asyncio.get_running_loop().time() + hint if hint else 0.0
         request = Request(session, handle, request_id, gives_up, int(header.ReturnDiagnostics))
         if service.slow:
-            self._aside(service.handler, request, parameters)
+            task = self._aside(service.handler, request, parameters)
+            if service.breaks_off:
+                session.reads.add(task)
+                task.add_done_callback(session.reads.discard)
             return
         response = await service.handler(core, request, parameters)
         if response is not None:
@@ -141,7 +144,7 @@ class Serving:
         async with self._core.decoding:
             return await asyncio.to_thread(decode, service.parameters, data)
 
-    def _aside(self, handler: Callable[..., Awaitable[Any]], request: Request, parameters: Any) -> None:
+    def _aside(self, handler: Callable[..., Awaitable[Any]], request: Request, parameters: Any) -> asyncio.Task[None]:
         """Serve a request that may take long beside the others."""
         session = request.session
         if session.calls >= self._core.limits.calls_at_once:
@@ -164,3 +167,4 @@ class Serving:
         task = asyncio.get_running_loop().create_task(run())
         self._core.tasks.add(task)
         task.add_done_callback(self._core.tasks.discard)
+        return task

@@ -7,6 +7,7 @@ publish requests) hangs on it alone, so what is another's simply isn't found.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import hmac
 import os
@@ -22,6 +23,7 @@ from protocols.opcua.surface import Caller
 
 if TYPE_CHECKING:
     from protocols.opcua.hardening.subscription import Subscription
+    from protocols.opcua.users import User
 
 
 class State(enum.Enum):
@@ -75,6 +77,10 @@ class Session:
             address=caller.address,
             application=caller.application,
         )
+        self.user: User | None = None
+        """Who logged in, as the doorman knows them; None before that, and for an anonymous reader."""
+        self.reads: set[asyncio.Task[None]] = set()
+        """History reads under way: nobody waits for them once the session has ended."""
         self.timeout_s = timeout_s
         self.since_us = now_us
         self.last_request = now
