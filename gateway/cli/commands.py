@@ -17,7 +17,8 @@ carries ``actor``, the name that a person gave; the daemon knows the user of the
                     limit after]                                                   feeder reason wait_s [force] actor
     breakers.show   feeder                                     override            decision reason [instance feeder
     mode            mode reason actor                                              expires_s] actor
-    release         reason actor
+    release         reason actor                               audit.list          [since until user op refused
+                                                                before limit]
 
 What must stay true: an operation that acts is never asked twice, and when its answer is lost the person is told that
 the outcome is unknown. Nothing here touches the field or the journal: the daemon does.
@@ -31,6 +32,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.cli import audit
 from gateway.control_client import JsonValue
 
 READ_TIMEOUT_S = 30.0
@@ -198,6 +200,10 @@ def _report(options: argparse.Namespace) -> Request:
     return _question("report")
 
 
+def _audit_list(options: argparse.Namespace) -> Request:
+    return _question("audit.list", audit.arguments(options))
+
+
 def _audit_verify(options: argparse.Namespace) -> Request:
     # The whole chain is read: minutes on a journal of years.
     return Request("audit.verify", {}, acts=False, timeout_s=600.0)
@@ -230,6 +236,7 @@ BUILDERS: dict[str, Callable[[argparse.Namespace], Request]] = {
     "mode": _mode,
     "release": _release,
     "report": _report,
+    "audit list": _audit_list,
     "audit verify": _audit_verify,
 }
 """Command (with its second word, if it has one) → its request."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from gateway.cli.audit import audit_lines
 from gateway.cli.fields import MISSING, Fields, count, duration, moment, moment_us, plain, table, with_short_times
 from gateway.cli.status import Paint, status_lines
 from gateway.cli.timeline import timeline_lines
@@ -249,5 +250,6 @@ _WRITERS: dict[str, Callable[[Fields], list[str]]] = {
     "override": _override,
     "mode": _detail,
     "release": _detail,
+    "audit list": audit_lines,
     "audit verify": _audit,
 }

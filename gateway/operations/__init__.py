@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from gateway.control import Handler
 from gateway.durable.codec import Json
-from gateway.operations import breakers, entities, instances, station, stories
+from gateway.operations import audit, breakers, entities, instances, station, stories
 from gateway.operations.arguments import Arguments
 from gateway.operations.desk import Desk, Health, Operation, committed_station, handler
 from gateway.operations.status import status, timers
@@ -60,6 +60,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "mode": station.set_mode,
     "release": station.release,
     "report": _report,
+    "audit.list": audit.show_list,
     "audit.verify": _audit_verify,
 }
 

@@ -121,7 +121,7 @@ class CardboardDaemon:
         self.answers: dict[str, JsonValue | ControlError] = {}
         self.asked: list[tuple[str, dict[str, JsonValue]]] = []
         self._loop = asyncio.new_event_loop()
-        ops = {"status", "timers", "override", "mode", "release", "report", "audit.verify"}
+        ops = {"status", "timers", "override", "mode", "release", "report", "audit.list", "audit.verify"}
         ops |= {f"instances.{verb}" for verb in ("list", "show", "start", "raise", "terminate", "suspend", "resume")}
         ops |= {"instances.rewind", "instances.restart", "instances.purge", "why", *PARTS_OF_COMMANDS}
         ops |= {f"entities.{verb}" for verb in ("list", "show", "clean")}
@@ -249,6 +249,11 @@ class TestWhatIsAsked:
             ),
             ("mode monitor --reason test --actor jane", "mode", {"mode": "monitor", "reason": "test", "actor": "jane"}),
             ("release --reason checked --actor jane", "release", {"reason": "checked", "actor": "jane"}),
+            (
+                "audit list --since 2026-01-14 --user jane --op opcua --refused --before 9 --limit 3",
+                "audit.list",
+                {"since": "2026-01-14", "user": "jane", "op": "opcua", "refused": True, "before": 9, "limit": 3},
+            ),
             ("audit verify", "audit.verify", {}),
         ],
     )
