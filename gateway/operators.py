@@ -83,7 +83,7 @@ class Files:
             if not self.users.accounts():
                 told.append(f"nobody can log in by OPC UA: there is no user yet; make one with {self._add}")
         except UserError as error:
-            told.append(f"nobody can log in by OPC UA: {error}")
+            told.append(f"users of OPC UA: {error}")
         return told
 
     def close(self) -> None:

@@ -88,7 +88,7 @@ def _check_users(site: Site) -> list[str]:
         if UserFile(site.operators.users_file).accounts():
             return []
     except BrokenUserFile as error:
-        return [f"nobody can log in by OPC UA: {error}"]
+        return [f"users of OPC UA: {error}"]
     return ["[operators] has no user yet, so nobody can log in: 'gridlatch users add NAME --role ROLE' makes the first"]
 
 
