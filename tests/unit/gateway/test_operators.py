@@ -46,7 +46,7 @@ def test_nobody_made_is_nobody_let_in_and_that_is_said(files: Files) -> None:
 def test_users_that_cannot_be_read_are_said(settings: Operators, files: Files) -> None:
     settings.users_file.write_text("not = [toml")
     settings.users_file.chmod(0o600)
-    assert any(one.startswith("nobody can log in by OPC UA: ") for one in files.warnings())
+    assert any(one.startswith("users of OPC UA: ") for one in files.warnings())
 
 
 def test_a_certificate_that_was_renewed_is_seen_and_not_read_again_and_again(

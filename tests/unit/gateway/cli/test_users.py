@@ -226,7 +226,7 @@ class TestCheck:
     def test_it_says_that_the_file_is_broken(self, ana: UserFile, capsys) -> None:
         ana.path.write_text("broken")
         assert main(["check", str(ana.path.parent)]) == 0
-        assert "nobody can log in by OPC UA" in capsys.readouterr().out
+        assert "is broken, so nobody can log in" in capsys.readouterr().out
 
 
 def test_the_roles_that_are_offered_are_those_there_are() -> None:
