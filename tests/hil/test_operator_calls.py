@@ -32,7 +32,7 @@ KEY = "breaker_failed/F001-002"
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Station]:
     folder: Path = tmp_path_factory.mktemp("calls")
     operators = ("--operators", f"127.0.0.1:{PORT}")
-    async with small_station(folder, 15350, "127.0.44.1", operators, cooldown_s="30.0") as made:
+    async with small_station(folder, 15350, "127.0.44.1", operators) as made:
         equip(folder, ola="OPERATOR", eng="ENGINEER", vic="VIEWER")
         made.start_daemon()
         await made.wait_serving()
