@@ -10,7 +10,7 @@ A request goes QUEUED → CHECKED → WRITTEN → done, and its way is one loop:
    knows, so watch as well.
 3. All that are written share readback scans, ``READBACK_S`` apart, until the position is there (DONE) or a scan that
    began after the travel time shows that it isn't: FAILED if the device had accepted the command, else UNKNOWN. If
-   nothing could be read by then: UNKNOWN.
+   nothing of good quality could be read by then: UNKNOWN.
 
 What must stay true: a frame leaves at most once for a request and only before its deadline; one command at a time runs
 for a breaker; every request ends, also when the driver is stopped. On a crash all of this is forgotten: who asked has
@@ -303,22 +303,22 @@ class Commander(ABC, Generic[F, C]):
         """End the request if its end is known, or its time is over."""
         name, target = request.feeder.name, request.target
         travel = f"{request.feeder.travel_s:g} s"
-        position = self._position(name)
-        if self._device.fresh_since(name, started):
-            if position is target:
-                detail = f"read back {target}"
-                if not request.accepted:
-                    detail += f"; resolved by readback, the write itself had no valid answer ({request.remark})"
-                self._end(request, Outcome.DONE, detail)
-            elif started >= request.watch_until:
-                if request.accepted:
-                    self._end(request, Outcome.FAILED, f"accepted, but after {travel} the position is {position}")
-                else:
-                    detail = (
-                        f"no valid answer to the write ({request.remark}); after {travel} the position is {position}"
-                    )
-                    self._end(request, Outcome.UNKNOWN, detail)
-        elif self._monotonic() >= request.watch_until:
+        reading = self._device.image.breaker(name, self._monotonic())
+        position = reading.position
+        # A position that the device itself doubts shows neither that it was reached nor that it wasn't.
+        seen = self._device.fresh_since(name, started) and reading.quality is Quality.GOOD
+        if seen and position is target:
+            detail = f"read back {target}"
+            if not request.accepted:
+                detail += f"; resolved by readback, the write itself had no valid answer ({request.remark})"
+            self._end(request, Outcome.DONE, detail)
+        elif seen and started >= request.watch_until:
+            if request.accepted:
+                self._end(request, Outcome.FAILED, f"accepted, but after {travel} the position is {position}")
+            else:
+                detail = f"no valid answer to the write ({request.remark}); after {travel} the position is {position}"
+                self._end(request, Outcome.UNKNOWN, detail)
+        elif not seen and self._monotonic() >= request.watch_until:
             reason = self._device.fault(name)
             self._end(request, Outcome.UNKNOWN, f"written, but for {travel} the position could not be read: {reason}")
         return request.future.done()

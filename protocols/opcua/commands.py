@@ -59,26 +59,35 @@ class OpcUaCommander(Commander[FeederLike, Session]):
         # Whatever can be looked up is looked up before: nothing may fail on our side once something left.
         kind = await self._type_of(connection, command)
         if select is None:
+            self._still_wanted(request, "its type was asked for")
             request.stage = Stage.WRITTEN
             _check(await _carry_out(connection, command, kind))
             return
-        await self._select(connection, select)
+        selecting = await self._type_of(connection, select)
+        if points.cancel is not None:
+            await self._type_of(connection, points.cancel)
+        self._still_wanted(request, "its type was asked for")
+        await self._select(connection, select, selecting)
         try:
-            if request.future.done() or not self._permitted(request):
-                raise Expired("it was not permitted any more when the breaker was selected")
+            self._still_wanted(request, "the breaker was selected")
             request.stage = Stage.WRITTEN
             _check(await _carry_out(connection, command, kind))
-        except StatusRefused:
-            await self._cancel(connection, points.cancel)
+        except StatusRefused as error:
+            if error.known:  # else the breaker may be moving: a cancel could stop it half-way
+                await self._cancel(connection, points.cancel)
             raise
         except FieldError:
             if request.stage is not Stage.WRITTEN:
                 await self._cancel(connection, points.cancel)
             raise
 
-    async def _select(self, session: Session, select: CommandLike) -> None:
+    def _still_wanted(self, request: Request[FeederLike], when: str) -> None:
+        """What was allowed before a question to the device may have ended, or been forbidden, meanwhile. Raises Expired."""
+        if request.future.done() or not self._permitted(request):
+            raise Expired(f"it was not permitted any more when {when}")
+
+    async def _select(self, session: Session, select: CommandLike, kind: ua.VariantType) -> None:
         """Raises SelectionRefused for any answer that isn't Good."""
-        kind = await self._type_of(session, select)
         try:
             code = await _carry_out(session, select, kind)
         except StatusRefused as error:

@@ -3,11 +3,12 @@
 A value is as good as its status code says, as young as its last confirmation (a read, or the subscription's sign of
 life while it says nothing new), and as believable as its time-stamp:
 
-* Bad: BAD, and the position stays as it was last known. Uncertain: UNCERTAIN. A value of another type than its point
-  says is BAD: a local switch that reads as a number must not pass for "remote".
-* A source time-stamp from the future, one older than the one before, or a *new* one that is already old is not to be
-  believed: UNCERTAIN until a better one comes. An old one that was there at the start is no wonder, for OPC UA stamps a
-  value when it changes: a breaker that has stood still for a year shows last year's.
+* Bad: BAD, and the position stays as it was last known. Uncertain: UNCERTAIN, and so is GoodLocalOverride: somebody typed
+  that value in, nobody measured it. A value of another type than its point says is BAD: a local switch that reads as a
+  number must not pass for "remote".
+* A source time-stamp from the future, one older than the one before, or a *new* one that is older than the last look is
+  not to be believed: UNCERTAIN until a better one comes. An old one that was there at the start is no wonder, for OPC UA
+  stamps a value when it changes: a breaker that has stood still for a year shows last year's.
 * A device whose own clock is off by more than ``CLOCK_SLACK_S`` has time-stamps that mean nothing: all is UNCERTAIN.
 
 Nothing in here does I/O or asks for the time.
@@ -32,6 +33,8 @@ CLOCK_SLACK_S = 10.0
 WENT_BACK = "its time-stamp went back"
 
 _BAD, _UNCERTAIN = 0x80000000, 0x40000000
+_CODE = 0xFFFF0000
+"""The lower half of a status code tells of limits and overflows."""
 _FIRST_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -113,19 +116,23 @@ class Spot(Source):
 
     def take(self, data: ua.DataValue, now: float, wall: float, image: DeviceImage) -> None:
         """A value came, by whichever way."""
+        unseen_s = max(0.0, now - self.read_at)
         self.read_at = now
         self.failures = 0
         code = data.StatusCode.value if data.StatusCode is not None else 0
         if code & _BAD:
             self.bad(name_of(code), image)
             return
-        self.status = Quality.UNCERTAIN if code & _UNCERTAIN else Quality.GOOD
-        self.fault = name_of(code) if code & _UNCERTAIN else ""
-        self._judge_stamp(seconds_of(data.SourceTimestamp), wall)
+        doubtful = bool(code & _UNCERTAIN) or code & _CODE == ua.StatusCodes.GoodLocalOverride
+        self.status = Quality.UNCERTAIN if doubtful else Quality.GOOD
+        self.fault = name_of(code) if doubtful else ""
+        self._judge_stamp(seconds_of(data.SourceTimestamp), wall, unseen_s)
         raw = data.Value.Value if data.Value is not None else None
         for taker in self.takers:
             value = decoded(taker.point, raw)
-            if value is None:
+            if taker.field is Field.OP_COUNT and self.status is not Quality.GOOD:
+                value = None  # a counter that is in doubt proves nothing
+            elif value is None:
                 self.status = Quality.BAD
                 self.fault = f"the value {str(raw)[:40]!r} is not of the kind that the point says"
             _put(taker, value, image)
@@ -138,7 +145,8 @@ class Spot(Source):
             if taker.field not in STATUS_FIELDS:
                 _put(taker, None, image)
 
-    def _judge_stamp(self, stamp: float | None, wall: float) -> None:
+    def _judge_stamp(self, stamp: float | None, wall: float, unseen_s: float) -> None:
+        """unseen_s: so long nobody looked; what changed meanwhile comes with a time-stamp as old as that."""
         before, self.stamp = self.stamp, stamp
         if stamp is None:
             self.suspect = ""
@@ -146,7 +154,7 @@ class Spot(Source):
             self.suspect = f"its time-stamp is {stamp - wall:.0f} s ahead"
         elif before is None:
             self.suspect = ""
-        elif stamp != before and wall - stamp > self.late_s:
+        elif stamp != before and wall - stamp > self.late_s + unseen_s:
             self.suspect = f"its time-stamp was {wall - stamp:.0f} s old when it came"
         elif stamp < before:
             self.suspect = WENT_BACK
