@@ -70,6 +70,8 @@ def who(args: Arguments) -> str:
     actor = optional(args, "actor")
     if actor is None:
         return str(user) or "unknown"
+    if not actor.isprintable():
+        raise ControlError(Code.BAD_REQUEST, "actor holds characters that can't be printed: give a plain name")
     return actor if not user or actor == user else f"{actor} ({user})"
 
 

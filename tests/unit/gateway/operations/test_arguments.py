@@ -76,3 +76,10 @@ def test_no_page_is_empty_or_endless(value: Any) -> None:
 )
 def test_who_acts_is_the_given_name_and_the_user_behind_it(args: dict[str, Any], who: str) -> None:
     assert arguments.who(args) == who
+
+
+@pytest.mark.parametrize("actor", ["ana\nroot", "ana\x1b[2K", "ana\u202e", "\x00"])
+def test_a_name_that_can_t_be_printed_is_no_name(actor: str) -> None:
+    with pytest.raises(ControlError, match="actor holds characters that can't be printed") as refused:
+        arguments.who({"actor": actor, "_peer": {"user": "root"}})
+    assert refused.value.code is Code.BAD_REQUEST
