@@ -12,10 +12,13 @@ from journal.errors import (
     JournalNewer,
     JournalNotFound,
     JournalReadError,
+    JournalTailLost,
     JournalWriteError,
 )
 from journal.file import JournalFile
 from journal.journal import Journal
+from journal.mark import MarkFound
+from journal.offline import Loss, accept_loss
 from journal.rows import BatchLike, Head, JournalStats, Recovered, VerifyResult
 from journal.verify import verify_file
 
@@ -32,8 +35,12 @@ __all__ = [
     "JournalNotFound",
     "JournalReadError",
     "JournalStats",
+    "JournalTailLost",
     "JournalWriteError",
+    "Loss",
+    "MarkFound",
     "Recovered",
     "VerifyResult",
+    "accept_loss",
     "verify_file",
 ]

@@ -7,6 +7,7 @@
      ├─ JournalLocked       stop the other daemon first (its pid is named)
      ├─ JournalNewer        install the newer software, or restore the older file
      ├─ JournalCorrupt      do not run on this file: audit it, restore a copy
+     │   └─ JournalTailLost acknowledged batches are missing: restore a copy, or accept the loss (a person decides)
      ├─ BatchRefused        a defect in the caller: the batch contradicts the journal, and none of it was written
      ├─ JournalWriteError   stop the process: nothing is accepted any more; recover by a restart
      └─ JournalReadError    a read failed: treat it as the disk's failure, stop
@@ -15,6 +16,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+
+from journal.rows import Head
 
 
 class JournalError(Exception):
@@ -47,6 +50,30 @@ class JournalNewer(JournalError):
 
 class JournalCorrupt(JournalError):
     """The file contradicts itself; the message says where."""
+
+
+class JournalTailLost(JournalCorrupt):
+    """The mark beside the journal names a batch that the journal does not hold. Nothing was changed.
+
+    ``marked``: the batch that was acknowledged. ``found``: the end of what is there; None when that can't be compared
+    (another journal, or none at all).
+    """
+
+    def __init__(self, path: Path, marked: Head, found: Head | None, what: str) -> None:
+        self.path = path
+        self.marked = marked
+        self.found = found
+        super().__init__(
+            f"{path} {what}. Nothing was changed. Keep a copy of {path.parent}; then put back what is missing (the -wal "
+            "file, a backup), or accept the loss with `gridlatch journal accept-loss` and go on from what is there"
+        )
+
+    @property
+    def missing_batches(self) -> int | None:
+        """How many acknowledged batches are not there; None when that can't be said."""
+        if self.found is None or self.found.batch >= self.marked.batch:
+            return None
+        return self.marked.batch - self.found.batch
 
 
 class BatchRefused(JournalError):

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from journal import reader, recovery
-from journal.errors import JournalError, JournalNotFound, JournalReadError
+from journal.errors import JournalError, JournalNotFound, JournalReadError, JournalTailLost
+from journal.folders import give_to_owner_of_folder, sync_folder
 from journal.lock import OwnerLock
+from journal.mark import Mark, MarkFile, MarkFound, read_mark, refuse_missing
 from journal.rows import (
     ActivityTuple,
     BatchLike,
@@ -39,6 +41,8 @@ T = TypeVar("T")
 
 WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """A WAL beyond this raises the alarm in ``stats``: twice what checkpoints cut it down to."""
+MARK_FLUSH_S: Final = 5.0
+"""At the latest so long after a commit the high-water mark is flushed: what a loss of power can set it back by."""
 CLOSE_TIMEOUT_S: Final = 10.0
 """A disk that does not answer for so long is given up when closing; what was acknowledged is on it already."""
 
@@ -46,36 +50,44 @@ CLOSE_TIMEOUT_S: Final = 10.0
 class Journal:
     """An open journal. Make one by ``await Journal.open(path)``."""
 
-    def __init__(self, path: Path, lock: OwnerLock, write: SqliteThread, read: SqliteThread, writer: Writer) -> None:
+    def __init__(
+        self, path: Path, lock: OwnerLock, write: SqliteThread, read: SqliteThread, writer: Writer, mark: MarkFile
+    ) -> None:
         self.path = path
         self._wal_path = path.with_name(path.name + "-wal")
         self._lock = lock
         self._write = write
         self._read = read
         self._writer = writer
+        self._mark = mark
+        self._mark_timer: asyncio.TimerHandle | None = None
+        self._mark_flush: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, path: Path, *, create: bool = True) -> Journal:
         """Take ownership, migrate, check, and stand ready to continue the chain.
 
-        Raises JournalLocked, JournalNewer, JournalCorrupt, JournalNotFound (a stranger's file; or none, and not
-        ``create``), JournalError (an SQLite or file error while opening).
+        Raises JournalLocked, JournalNewer, JournalCorrupt, JournalTailLost, JournalNotFound (a stranger's file; or none,
+        and not ``create``), JournalError (an SQLite or file error while opening). A refused file stays as it was.
         """
         try:
             async with contextlib.AsyncExitStack() as undo:
-                path, lock = _own(path, create)
+                path, lock, found, mark = _own(path, create)
                 undo.callback(lock.release)
-                write = await SqliteThread.open(path, read_only=False)
-                undo.push_async_callback(write.close, CLOSE_TIMEOUT_S)
-                end = await write.run(partial(recovery.prepare, path=path))
                 read = await SqliteThread.open(path, read_only=True)
                 undo.push_async_callback(read.close, CLOSE_TIMEOUT_S)
+                inspected = await read.run(partial(recovery.inspect, path=path, mark=mark))
+                write = await SqliteThread.open(path, read_only=False)
+                undo.push_async_callback(write.close, CLOSE_TIMEOUT_S)
+                end = await write.run(partial(recovery.prepare, path=path, end=inspected))
                 await read.run(reader.attach)
+                identity = await read.run(reader.identity)
                 undo.pop_all()
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"{path} can't be opened: {error}") from error
-        return cls(path, lock, write, read, Writer(end))
+        following = MarkFile(path, identity, end.head(), found, mark.generation if mark is not None else 0)
+        return cls(path, lock, write, read, Writer(end, following), following)
 
     async def recover(self) -> Recovered:
         """Everything that is live, in bulk: the state after the last committed batch."""
@@ -91,6 +103,7 @@ class Journal:
         self._writer.refuse_after_failure()
         if not _is_empty(batch):
             await self._writing(partial(self._writer.commit, batch=batch))
+            self._flush_mark_later()
 
     async def purge(self, instance_ids: Sequence[str]) -> list[str]:
         """Forget those of the instances that are terminal orchestrations; returns their ids. Records always stay."""
@@ -201,8 +214,17 @@ class Journal:
         except FileNotFoundError:
             wal_bytes = 0
         alarm = wal_bytes > WAL_LIMIT_BYTES
+        mark = self._mark
         return JournalStats(
-            writer.batches, writer.records, writer.commit_ms_last, writer.commit_ms_max, wal_bytes, alarm
+            writer.batches,
+            writer.records,
+            writer.commit_ms_last,
+            writer.commit_ms_max,
+            wal_bytes,
+            alarm,
+            mark.found.value,
+            mark.batch,
+            mark.alarm,
         )
 
     async def close(self) -> None:
@@ -212,11 +234,13 @@ class Journal:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
+        if self._mark_timer is not None:
+            self._mark_timer.cancel()
         try:
             if self._writer.failure is None:
                 # The reader goes first, so that it holds no snapshot that the checkpoint would have to spare.
                 answered = await self._read.close(CLOSE_TIMEOUT_S)
-                checkpoint = asyncio.ensure_future(self._write.run(_checkpoint))
+                checkpoint = asyncio.ensure_future(self._write.run(self._finish))
                 done, _ = await asyncio.wait({checkpoint}, timeout=CLOSE_TIMEOUT_S)
                 answered = bool(done) and await self._write.close(CLOSE_TIMEOUT_S) and answered
             else:
@@ -229,8 +253,28 @@ class Journal:
             ) from error
         finally:
             self._lock.release()
-        if not answered:
+        if answered:  # else one of the threads may be using it
+            self._mark.close()
+        else:
             raise JournalError(f"{self.path}: the disk did not answer for {CLOSE_TIMEOUT_S} s; given up")
+
+    def _finish(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._mark.flush()
+
+    def _flush_mark_later(self) -> None:
+        """Flush the mark once, some seconds from now, on the reader's thread: out of every commit's way."""
+        if self._mark_timer is None and self._closing is None:
+            self._mark_timer = asyncio.get_running_loop().call_later(MARK_FLUSH_S, self._flush_mark)
+
+    def _flush_mark(self) -> None:
+        self._mark_timer = None
+        if self._closing is None and (self._mark_flush is None or self._mark_flush.done()):
+            self._mark_flush = asyncio.create_task(self._flush_on_reader(), name="journal-mark")
+
+    async def _flush_on_reader(self) -> None:
+        with contextlib.suppress(JournalError):  # closed meanwhile, and closing flushes
+            await self._read.run(lambda _: self._mark.flush())
 
     async def _writing(self, function: Callable[[sqlite3.Connection], T]) -> T:
         if self._closing is not None:
@@ -255,10 +299,6 @@ class Journal:
             raise JournalReadError(f"{self.path}: {error}") from error
 
 
-def _checkpoint(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
 def _is_empty(batch: BatchLike) -> bool:
     return not (
         batch.records
@@ -273,20 +313,24 @@ def _is_empty(batch: BatchLike) -> bool:
     )
 
 
-def _own(path: Path, create: bool) -> tuple[Path, OwnerLock]:
-    """Lock the journal, and make its file if it is not there: not readable by others, and its name durable."""
+def _own(path: Path, create: bool) -> tuple[Path, OwnerLock, MarkFound, Mark | None]:
+    """Lock the journal, read its mark, make its file if it is not there: not readable by others, its name durable."""
     path = path.resolve()  # one lock, whatever links lead here
-    if not create and not (path.is_file() and path.stat().st_size):
+    there = path.is_file() and path.stat().st_size > 0
+    if not create and not there:
         raise JournalNotFound(f"there is no journal at {path}")
     lock = OwnerLock(path)
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        found, mark = read_mark(path)
+        if mark is not None and not there:
+            raise refuse_missing(path, mark)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
-            os.fsync(directory)
+            give_to_owner_of_folder(descriptor, path)
         finally:
-            os.close(directory)
-    except OSError:
+            os.close(descriptor)
+        sync_folder(path.parent)
+    except (OSError, JournalTailLost):
         lock.release()
         raise
-    return path, lock
+    return path, lock, found, mark

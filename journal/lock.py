@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from journal.errors import JournalLocked
+from journal.folders import give_to_owner_of_folder
 
 
 class OwnerLock:
@@ -23,6 +24,7 @@ class OwnerLock:
         self._fd: int | None = None
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
+            give_to_owner_of_folder(descriptor, self.path)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.pread(descriptor, 32, 0).strip()

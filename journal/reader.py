@@ -49,6 +49,11 @@ def attach(connection: sqlite3.Connection) -> None:
     connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
 
 
+def identity(connection: sqlite3.Connection) -> bytes:
+    """Who this journal is: 16 random bytes."""
+    return bytes(connection.execute("SELECT identity FROM journal").fetchone()[0])
+
+
 def history(connection: sqlite3.Connection, instance: str, first_seq: int) -> list[RecordTuple]:
     """All records of an instance from first_seq on. Not limited: it is bounded by what an instance may do.
 

@@ -7,14 +7,16 @@ the length of the log. On a crash here: nothing was changed but a migration, whi
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from journal import schema
 from journal.chain import genesis
 from journal.errors import JournalCorrupt, JournalError
+from journal.mark import Mark, compare, refuse_missing
 from journal.rows import Recovered
 from journal.verify import ChainCheck
 from journal.writer import ChainEnd
@@ -42,9 +44,37 @@ LIVE_INSTANCES: Final = (
 )
 
 
-def prepare(connection: sqlite3.Connection, path: Path) -> ChainEnd:
-    """Make the open file ready for its only writer. Raises JournalNewer, JournalNotFound, JournalCorrupt."""
-    try:
+def inspect(connection: sqlite3.Connection, path: Path, mark: Mark | None) -> ChainEnd | None:
+    """Judge the file on a connection that can only read, so that a refused one stays as it was found, its WAL too.
+
+    A connection that could write would fold the WAL into the file when it closes. None: a file without tables yet, whose
+    making was interrupted, or has not begun. Raises JournalNewer, JournalNotFound, JournalCorrupt, JournalTailLost.
+    """
+    with _named_damage(path):
+        try:
+            connection.execute("PRAGMA cell_size_check = ON")
+            version = schema.version_of(connection, path)
+        except sqlite3.OperationalError:
+            if mark is None:
+                return None  # the very first write was cut short: only a connection that can write can undo it
+            raise
+        if not version and mark is not None:
+            raise refuse_missing(path, mark)
+        if not version:
+            return None
+        _quick_check(connection, path)
+        end = _chain_end(connection, path)
+        if mark is not None:
+            compare(connection, path, mark)  # last: what is told as a lost tail is sound in itself
+        return end
+
+
+def prepare(connection: sqlite3.Connection, path: Path, end: ChainEnd | None) -> ChainEnd:
+    """Make the open file ready for its only writer; ``end`` as ``inspect`` found it.
+
+    Raises JournalNewer, JournalNotFound, JournalCorrupt.
+    """
+    with _named_damage(path):
         for setting in _SETTINGS:
             connection.execute(setting)
         version = schema.version_of(connection, path)
@@ -54,16 +84,14 @@ def prepare(connection: sqlite3.Connection, path: Path) -> ChainEnd:
             raise JournalError(
                 f"{path}: this file system allows no WAL (journal_mode={mode}, synchronous={synchronous})"
             )
-        if version:
-            _quick_check(connection, path)
         if schema.migrate(connection, version):
             # The tables must not live in the WAL alone: a lost WAL would make the journal look new.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return _chain_end(connection, path)
-    except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorname", "") in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
-            raise JournalCorrupt(f"{path}: {error}") from error
-        raise
+        else:
+            # A process killed in the middle of a flush leaves a whole batch that is in memory alone. Now it is on disk,
+            # before anyone acts on it and before the mark names it. Waits for no reader.
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        return end if end is not None else _chain_end(connection, path)
 
 
 def recover(connection: sqlite3.Connection, end: ChainEnd) -> Recovered:
@@ -81,6 +109,16 @@ def recover(connection: sqlite3.Connection, end: ChainEnd) -> Recovered:
             "SELECT instance, task_id, payload FROM activities ORDER BY instance, task_id"
         ).fetchall(),
     )
+
+
+@contextlib.contextmanager
+def _named_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorname", "") in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
+            raise JournalCorrupt(f"{path}: {error}") from error
+        raise
 
 
 def _quick_check(connection: sqlite3.Connection, path: Path) -> None:

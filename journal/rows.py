@@ -111,3 +111,9 @@ class JournalStats:
     wal_bytes: int
     wal_alarm: bool
     """The write-ahead log exceeds its limit: some reader keeps it from being checkpointed, or the disk is ill."""
+    mark_found: str = ""
+    """What the start found of the high-water mark: "held", "none" (one was made), "unreadable" (nothing compared)."""
+    mark_batch: int = 0
+    """The batch that the high-water mark names; in order, the head's."""
+    mark_alarm: str = ""
+    """Why the high-water mark can't follow the journal; empty while it does."""

@@ -18,6 +18,7 @@ from journal.bulk import BulkStatement
 from journal.chain import batch_hash
 from journal.errors import BatchRefused, JournalWriteError
 from journal.links import LastRecords
+from journal.mark import MarkFile
 from journal.rows import ENTITY, MAX_BATCH_RECORDS, TERMINAL_STATUSES, BatchLike, Head, LinkedRecord, RecordTuple
 
 
@@ -68,8 +69,9 @@ _PURGE: Final = (
 class Writer:
     """Applies batches. Every method runs on the connection's thread; the properties may be read anywhere."""
 
-    def __init__(self, end: ChainEnd) -> None:
+    def __init__(self, end: ChainEnd, mark: MarkFile) -> None:
         self.end = end
+        self._mark = mark
         self._last_records = LastRecords()
         self.failure: JournalWriteError | None = None
         self.batches = 0
@@ -95,6 +97,7 @@ class Writer:
             raise self._fail(connection, f"batch {self.end.batch + 1}", error) from error
         self._last_records.committed(last.items())
         self.end = following
+        self._mark.write(following.batch, following.seq, following.time_us, following.hash)
         self.batches += 1
         self.records += len(records)
         self.commit_ms_last = (time.perf_counter_ns() - started_ns) / 1e6

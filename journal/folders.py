@@ -1,0 +1,26 @@
+"""Files that are made beside a journal: durable in name, and owned by whoever owns the folder.
+
+What must stay true: a file that root makes in the daemon's folder (an offline command) can be opened by the daemon later.
+On a crash here: a name is durable or it is not; the callers order their steps so that both are fine.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def give_to_owner_of_folder(descriptor: int, path: Path) -> None:
+    """Let an open file belong to the owner of its folder, where root made it. Raises OSError."""
+    if os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.fchown(descriptor, folder.st_uid, folder.st_gid)
