@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time
 from typing import Protocol
 
 from config.problems import Wrong, shorten, unknown
@@ -191,6 +191,25 @@ class Moment:
             return self.of_value(datetime.fromisoformat(text))
         except ValueError:
             raise Wrong(f"{shorten(text)} is no moment in time", "2014-01-16T12:00:00+11:00") from None
+
+
+@dataclass(frozen=True, slots=True)
+class TimeOfDay:
+    """A time of day as ``"HH:MM"``, or as TOML writes it; UTC."""
+
+    def of_value(self, value: object) -> time:
+        if isinstance(value, time):
+            return value
+        if not isinstance(value, str):
+            raise Wrong(f"{shorten(value)} is no time of day", '"03:30" (UTC)')
+        return self.of_text(value)
+
+    def of_text(self, text: str) -> time:
+        if re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", text, re.ASCII) is None:
+            raise Wrong(
+                f"{shorten(text)} is no time of day", '"03:30" (hours and minutes from "00:00" to "23:59", UTC)'
+            )
+        return time.fromisoformat(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from config.draft import Draft
 from config.kinds import Kind
 from config.models import (
     Gateway,
+    JournalCare,
     OpcUaClient,
     Operators,
     Restoration,
@@ -49,6 +50,8 @@ OPERATORS_DEFAULTS: Mapping[str, object] = {"port": 4840, "pki_dir": "pki", "use
 FILE_DEFAULTS = {"devices": "devices.csv", "feeders": "feeders.csv", "measurements": "measurements.csv"}
 # sun_path of Linux holds 108 bytes with the NUL at its end.
 LONGEST_SOCKET_PATH = 107
+LEAST_BUDGET_MB = 256
+"""Trends take up to 64 MB, the write-ahead log as much: with less the budget would be used up by what can't be moved."""
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _HOST_AND_PORT = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?:([0-9]{1,5})", re.ASCII)
 MOST_TIERS = 1000
@@ -100,6 +103,7 @@ class _Loader:
         tables.read_top_level(document, self.problems)
         site = read_table(document, ("site",), tables.SITE, self.problems, required=("name",))
         gateway = self._gateway()
+        journal = self._journal(gateway)
         operators = self.operators(str(site.get("name", "")))
         draft.transformer = self._transformer()
         draft.trigger = build(Trigger, self._table("trigger", tables.TRIGGER))
@@ -109,7 +113,7 @@ class _Loader:
         self._points()
         opcua_client = self._opcua_client(str(site.get("name", "")), operators)
         check(draft)
-        if self.problems.found or not (gateway and draft.transformer and draft.trigger and draft.shedding):
+        if self.problems.found or not (gateway and journal and draft.transformer and draft.trigger and draft.shedding):
             raise ConfigErrors(self.problems.found)
         assert draft.restoration is not None, "a table without problems builds"
         return Site(
@@ -126,6 +130,7 @@ class _Loader:
             measurements=tuple(draft.measurements),
             feeders=tuple(draft.feeders),
             warnings=tuple(self.problems.warnings),
+            journal=journal,
             operators=operators,
             opcua_client=opcua_client,
         )
@@ -160,6 +165,27 @@ class _Loader:
             {**values, "state_dir": state_dir, "socket": socket, "programs": programs}
             | {"http_hosts": hosts, "simulated_clock": clock},
         )
+
+    def _journal(self, gateway: Gateway | None) -> JournalCare | None:
+        """The table [journal]; None while the folder of the journal is not known."""
+        document, problems = self.document, self.problems
+        given = self._table("journal", tables.JOURNAL)
+        budget = given.get("disk_budget_mb", 0)
+        if isinstance(budget, int) and 0 < budget < LEAST_BUDGET_MB:
+            what = (
+                f"[journal] disk_budget_mb = {budget}: trends and the journal's write-ahead log alone may take 128 MB"
+            )
+            line = document.line("journal", "disk_budget_mb")
+            problems.add(document.file, line, what, f"disk_budget_mb = {LEAST_BUDGET_MB} or more, or 0 for no budget")
+        if gateway is None:
+            return None
+        folder = given.get("archive_dir")
+        archive_dir = gateway.state_dir / "archive" if folder is None else self._absolute(str(folder))
+        if archive_dir == gateway.state_dir:
+            what = "[journal] archive_dir is state_dir itself: archives need a folder of their own"
+            line = document.line("journal", "archive_dir")
+            problems.add(document.file, line, what, f'archive_dir = "{folder}/archive"')
+        return build(JournalCare, {**given, "archive_dir": archive_dir})
 
     def operators(self, site: str) -> Operators | None:
         """The table [operators]. site: the site's name, which the application's URI is made of unless it is given."""

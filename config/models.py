@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time
 from pathlib import Path
 
 from config.device_models import Address, BreakerPoints, Device, NodeBreakerPoints, NodePoint
@@ -168,6 +168,23 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalCare:
+    """How the daemon looks after its journal. archive_dir is absolute.
+
+    keep_days: days of engine time that records stay in the journal; older ones go to an archive file in archive_dir, once
+    nothing that lives needs them; 0: only when somebody asks for it. disk_budget_mb: what journal, archives and trends may
+    take together, in 2^20 bytes; 0: the file system alone is the limit. integrity_check_at: time of day, UTC.
+    head_every_s: real seconds from one signed head that is sent out to the next.
+    """
+
+    archive_dir: Path
+    keep_days: int = 90
+    disk_budget_mb: int = 0
+    integrity_check_at: time = time(3, 30)
+    head_every_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
 class Operators:
     """The OPC UA server for operators; a site without this table has none. Paths are absolute.
 
@@ -217,5 +234,6 @@ class Site:
     measurements: tuple[Measurement, ...]
     feeders: tuple[Feeder, ...]
     warnings: tuple[str, ...]
+    journal: JournalCare
     operators: Operators | None = None
     opcua_client: OpcUaClient | None = None

@@ -1,8 +1,9 @@
 """What can be re-read while the daemon runs, and what needs a restart.
 
 At SIGHUP the daemon loads the site anew and takes over: the settings of trigger, shedding (its mode is armed by a
-person, not by a file) and restoration, the log level, descriptions of tiers, and of each feeder tier, critical,
-sheddable, rated_kw, group, customers and load_class. Everything else is bound to connections, tasks or the journal.
+person, not by a file) and restoration, the care of the journal, the log level, descriptions of tiers, and of each feeder
+tier, critical, sheddable, rated_kw, group, customers and load_class. Everything else is bound to connections, tasks or
+the journal.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@
         log_level = "info", log_format = "json", max_turns_pending = 10000, programs = [],
         http_hosts = []
     [gateway.simulated_clock] rate, origin, wall_origin           left out: engine time is wall time
+    [journal] keep_days = 90, archive_dir (the folder archive in state_dir), disk_budget_mb = 0 (no limit of its own),
+        integrity_check_at = "03:30" (UTC), head_every_s = 600
     [operators] host, port = 4840, application_uri (urn:gridlatch:NAME), pki_dir = "pki", users_file = "users.toml",
         anonymous_read = false, max_sessions = 50, idle_timeout_s = 600, lock_out_after = 5, lock_out_s = 300
                                                                   left out: no OPC UA server
@@ -26,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from config.kinds import Choice, FileMode, Flag, Kind, Moment, Number, Text, Uri, Words
+from config.kinds import Choice, FileMode, Flag, Kind, Moment, Number, Text, TimeOfDay, Uri, Words
 from config.models import AfterRestart, BadMeasurement, Mode
 from config.problems import Problems, Wrong, unknown
 from config.source import Document, KeyPath
@@ -52,6 +54,13 @@ SIMULATED_CLOCK: Mapping[str, Kind] = {
     "rate": Number(0, 100_000, "engine seconds per second", above=True),
     "origin": Moment(),
     "wall_origin": Moment(),
+}
+JOURNAL: Mapping[str, Kind] = {
+    "keep_days": Number(0, 36_500, "days", whole=True),
+    "archive_dir": Text(limit=4096),
+    "disk_budget_mb": Number(0, 100_000_000, "MB", whole=True),
+    "integrity_check_at": TimeOfDay(),
+    "head_every_s": Number(10, 86400, "seconds"),
 }
 OPERATORS: Mapping[str, Kind] = {
     "host": Text(limit=253),
@@ -122,8 +131,8 @@ DEVICE_SETTINGS: Mapping[str, Kind] = {
     "stale_after_s": Number(0, 86400, "seconds", above=True),
 }
 TOP_LEVEL = (
-    "site", "gateway", "operators", "opcua_client", "transformer", "trigger", "shedding", "restoration", "tier", "files",
-    "device_defaults",
+    "site", "gateway", "journal", "operators", "opcua_client", "transformer", "trigger", "shedding", "restoration", "tier",
+    "files", "device_defaults",
 )  # fmt: skip
 
 T = TypeVar("T")

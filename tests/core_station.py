@@ -16,6 +16,7 @@ from config.models import (
     BadMeasurement,
     Feeder,
     Gateway,
+    JournalCare,
     Measurement,
     Mode,
     Restoration,
@@ -171,6 +172,7 @@ def make_site(feeders: Iterable[Feeder] = (), **shedding: Any) -> Site:
         measurements=(Measurement("load", "rtu", Address(Table.INPUT, 1), "kW", 5.0),),
         feeders=chosen,
         warnings=(),
+        journal=JournalCare(Path("/s/archive")),
     )
 
 

@@ -6,12 +6,13 @@ import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from datetime import time as clock_time
 from pathlib import Path
 
 import pytest
 
 from config import ConfigErrors, ConfigProblem, Site, load_site
-from config.models import AfterRestart, BadMeasurement, Mode
+from config.models import AfterRestart, BadMeasurement, JournalCare, Mode
 
 Edited = Callable[[str, str, str], Site]
 
@@ -75,6 +76,23 @@ def test_hosts_that_may_be_called_are_named_with_their_ports(site) -> None:
     assert site.load().gateway.http_hosts == ("weather.example:443", "10.0.0.7:8080")
 
 
+def test_the_care_of_the_journal(site) -> None:
+    said = site.load().journal
+    assert said == JournalCare(site.path / "state" / "archive")
+    site.replace("site.toml", "[journal]", "[journal]  # as its defaults")
+    site.replace("site.toml", 'archive_dir = "state/archive"', 'archive_dir = "/mnt/archive"')
+    site.replace("site.toml", 'integrity_check_at = "03:30"', "integrity_check_at = 23:05:00")
+    assert site.load().journal == JournalCare(Path("/mnt/archive"), integrity_check_at=clock_time(23, 5))
+
+
+def test_archives_lie_beside_the_journal_unless_something_else_is_said(site) -> None:
+    text = (site.path / "site.toml").read_text()
+    before, _, rest = text.partition("[journal]")
+    (site.path / "site.toml").write_text(before + rest[rest.index("# Only for simulated sites") :])
+    site.replace("site.toml", 'state_dir = "state" ', 'state_dir = "/var/lib/x" ')
+    assert site.load().journal == JournalCare(Path("/var/lib/x/archive"))
+
+
 # -- one mistake, one problem, in the right place ----------------------------------------------------------------------
 
 ONE_MISTAKE = [
@@ -95,6 +113,15 @@ ONE_MISTAKE = [
     ("site.toml", "http_hosts = []", 'http_hosts = ["weather.example"]', "no host with its port", ":443"),
     ("site.toml", "http_hosts = []", 'http_hosts = ["http://a:80"]', "no host with its port", ":443"),
     ("site.toml", "http_hosts = []", 'http_hosts = ["a:99999"]', "no host with its port", ":443"),
+    ("site.toml", "keep_days = 90", "keep_days = -1", "out of range", "from 0 to 36500 (days)"),
+    ("site.toml", "keep_days = 90", "keep_for = 90", "unknown key 'keep_for' in [journal]", "keep_days"),
+    ("site.toml", "disk_budget_mb = 0", "disk_budget_mb = 100", "may take 128 MB", "256 or more, or 0"),
+    ("site.toml", "disk_budget_mb = 0", "disk_budget_mb = 1e4", "not a whole number", "(MB)"),
+    ("site.toml", '"03:30"', '"3:30"', "'3:30' is no time of day", '"03:30"'),
+    ("site.toml", '"03:30"', '"24:00"', "'24:00' is no time of day", '"03:30"'),
+    ("site.toml", '"03:30"', "330", "330 is no time of day", '"03:30"'),
+    ("site.toml", "head_every_s = 600.0", "head_every_s = 1", "out of range", "from 10"),
+    ("site.toml", 'archive_dir = "state/archive"', 'archive_dir = "state/."', "is state_dir itself", "/archive"),
     ("site.toml", 'name = "Riverside"', 'name = ""', "empty", "characters"),
     ("site.toml", "rank = 2", "rank = 1", "as has tier 'tier1'", "rank = 2"),
     ("site.toml", "rank = 2", "wait = 5\nrank = 2", "unknown key 'wait' in [tier]", "rank"),

@@ -14,6 +14,7 @@ from config import restart_needed
         ("site.toml", "cooldown_s = 600.0", "cooldown_s = 300.0"),
         ("site.toml", "stage_wait_s = 300.0", "stage_wait_s = 600.0"),
         ("site.toml", 'log_level = "info"', 'log_level = "debug"'),
+        ("site.toml", "keep_days = 90", "keep_days = 30"),
         ("site.toml", "EV chargers and pool pumps", "EV chargers"),
         ("feeders.csv", "F02,rtu1,tier1,no", "F02,rtu1,tier2,no"),
         ("feeders.csv", "F02,rtu1,tier1,no,yes", "F02,rtu1,,yes,no"),
