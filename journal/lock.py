@@ -7,6 +7,7 @@ would let two owners lock two files of the same name.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -30,13 +31,20 @@ class OwnerLock:
             owner = os.pread(descriptor, 32, 0).strip()
             os.close(descriptor)
             raise JournalLocked(journal, int(owner) if owner.isdigit() else None) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        except OSError:
+            os.close(descriptor)
+            raise
         self._fd = descriptor
 
     def release(self) -> None:
         """Give the journal free; harmless when repeated."""
         if self._fd is not None:
             descriptor, self._fd = self._fd, None
-            os.ftruncate(descriptor, 0)
-            os.close(descriptor)
+            try:
+                with contextlib.suppress(OSError):  # the pid is for people; on a disk that fails it stays there
+                    os.ftruncate(descriptor, 0)
+            finally:
+                os.close(descriptor)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from journal import Head, Journal, JournalCorrupt, JournalError, JournalLocked, JournalNewer, JournalNotFound, schema
+from journal.lock import OwnerLock
 from journal.schema import Migration, load_migrations, statements
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,6 +54,19 @@ async def test_one_process_cannot_open_it_twice_not_even_by_another_name(path: P
     for name in (path, alias):
         with pytest.raises(JournalLocked, match=str(os.getpid())):
             await Journal.open(name)
+
+
+def test_the_lock_is_given_free_though_the_disk_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(descriptor: int, size: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    lock = OwnerLock(path)
+    monkeypatch.setattr(os, "ftruncate", failing)
+    lock.release()
+    with pytest.raises(OSError, match="Input/output"):
+        OwnerLock(path)
+    monkeypatch.undo()
+    OwnerLock(path).release()
 
 
 async def test_a_lock_file_without_a_pid_still_gives_a_clear_error(path: Path, journal: Journal) -> None:
@@ -166,8 +180,8 @@ async def test_two_journals_have_different_beginnings(path: Path, journal: Journ
 
 NEXT = Migration(
     schema.MIGRATIONS[-1].version + 1,
-    "note",
-    "-- a note; of two statements\nCREATE TABLE notes (\n  x TEXT\n) STRICT;\nINSERT INTO notes VALUES ('a;b');\n",
+    "extra",
+    "-- one more; of two statements\nCREATE TABLE extra (\n  x TEXT\n) STRICT;\nINSERT INTO extra VALUES ('a;b');\n",
 )
 
 
@@ -179,7 +193,7 @@ async def test_an_older_journal_is_migrated_and_keeps_its_content(path: Path, he
     await journal.close()
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (NEXT.version,)
-        assert connection.execute("SELECT x FROM notes").fetchall() == [("a;b",)]
+        assert connection.execute("SELECT x FROM extra").fetchall() == [("a;b",)]
     monkeypatch.undo()
     with pytest.raises(JournalNewer):
         await Journal.open(path)
@@ -195,7 +209,7 @@ async def test_a_failing_migration_changes_nothing(path: Path, head: Head, monke
     assert journal.head() == head
     await journal.close()
     with closing(sqlite3.connect(path)) as connection:
-        assert not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'notes'").fetchall()
+        assert not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'extra'").fetchall()
 
 
 def test_the_migrations_lead_to_the_schema_as_written() -> None:
