@@ -4,7 +4,10 @@ Read ``format.md`` beside this package first: it is the contract that the code h
 orchestrations or breakers; whoever writes it gives it whole batches of plain rows.
 """
 
+from journal.archive import ArchivedBatch, ArchiveReader, ArchiveResult, verify_archive
 from journal.errors import (
+    ArchiveFailed,
+    BackupFailed,
     BatchRefused,
     JournalCorrupt,
     JournalError,
@@ -18,13 +21,20 @@ from journal.errors import (
 from journal.file import JournalFile
 from journal.journal import Journal
 from journal.mark import MarkFound
-from journal.offline import Loss, accept_loss
-from journal.rows import BatchLike, Head, JournalStats, Recovered, VerifyResult
+from journal.offline import Compacted, Loss, accept_loss, compact, restore
+from journal.rows import Archived, BatchLike, Head, JournalStats, Note, Records, Recovered, VerifyResult
 from journal.verify import verify_file
 
 __all__ = [
+    "ArchiveFailed",
+    "ArchiveReader",
+    "ArchiveResult",
+    "Archived",
+    "ArchivedBatch",
+    "BackupFailed",
     "BatchLike",
     "BatchRefused",
+    "Compacted",
     "Head",
     "Journal",
     "JournalCorrupt",
@@ -39,8 +49,13 @@ __all__ = [
     "JournalWriteError",
     "Loss",
     "MarkFound",
+    "Note",
+    "Records",
     "Recovered",
     "VerifyResult",
     "accept_loss",
+    "compact",
+    "restore",
+    "verify_archive",
     "verify_file",
 ]

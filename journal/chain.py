@@ -1,20 +1,23 @@
 """The hash chain: pure functions from rows to bytes to a hash. Section "Hash chain" of format.md is the contract.
 
 What must stay true: the bytes of a batch are a function of its rows alone, and no two different batches have the same
-bytes (each variable part is preceded by its length). Changing anything here breaks every journal ever written.
+bytes (each variable part is preceded by its length; a note stands only where there are no records). Changing anything
+here breaks every journal ever written.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-from journal.rows import LinkedRecord
+from journal.rows import LinkedRecord, Note
 
-_GENESIS_TAG = b"gridlatch journal 1\n"
-_BATCH_HEAD = struct.Struct(">QQQQqI")  # batch, first_seq, last_seq, last_message_id, time_us, number of records
-_RECORD_HEAD = struct.Struct(">QqQIII")  # seq, time_us, prev, bytes of instance, of kind, of payload
+_GENESIS_TAG: Final = b"gridlatch journal 1\n"
+_BATCH_HEAD: Final = struct.Struct(">QQQQqI")  # batch, first_seq, last_seq, last_message_id, time_us, number of records
+_RECORD_HEAD: Final = struct.Struct(">QqQIII")  # seq, time_us, prev, bytes of instance, of kind, of payload
+_NOTE_HEAD: Final = struct.Struct(">II")  # bytes of kind, of payload
 
 
 def genesis(identity: bytes) -> bytes:
@@ -30,10 +33,21 @@ def batch_hash(
     last_message_id: int,
     time_us: int,
     records: Sequence[LinkedRecord],
+    note: Note | None = None,
 ) -> bytes:
-    """SHA-256 over the previous hash, the batch's own row and its records, in the order of seq."""
+    """SHA-256 over the previous hash, the batch's own row and its records, in the order of seq; or its note."""
+    head = _BATCH_HEAD.pack(batch, first_seq, last_seq, last_message_id, time_us, len(records))
+    parts = [previous, head, records_bytes(records)] if records else [previous, head]
+    if note is not None:
+        kind = note.kind.encode()
+        parts += (_NOTE_HEAD.pack(len(kind), len(note.payload)), kind, note.payload)
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def records_bytes(records: Iterable[LinkedRecord]) -> bytes:
+    """The canonical bytes of records, one after the other."""
     pack = _RECORD_HEAD.pack
-    parts = [previous, _BATCH_HEAD.pack(batch, first_seq, last_seq, last_message_id, time_us, len(records))]
+    parts: list[bytes] = []
     append = parts.append
     for seq, instance, kind, record_time_us, prev, payload in records:
         who = instance.encode()
@@ -42,4 +56,4 @@ def batch_hash(
         append(who)
         append(what)
         append(payload)
-    return hashlib.sha256(b"".join(parts)).digest()
+    return b"".join(parts)

@@ -8,6 +8,8 @@
      ├─ JournalNewer        install the newer software, or restore the older file
      ├─ JournalCorrupt      do not run on this file: audit it, restore a copy
      │   └─ JournalTailLost acknowledged batches are missing: restore a copy, or accept the loss (a person decides)
+     ├─ ArchiveFailed       nothing was archived or removed; make room or mend the folder, and try again
+     ├─ BackupFailed        there is no backup (or copy) at the target; the journal goes on
      ├─ BatchRefused        a defect in the caller: the batch contradicts the journal, and none of it was written
      ├─ JournalWriteError   stop the process: nothing is accepted any more; recover by a restart
      └─ JournalReadError    a read failed: treat it as the disk's failure, stop
@@ -63,6 +65,7 @@ class JournalTailLost(JournalCorrupt):
         self.path = path
         self.marked = marked
         self.found = found
+        self.what = what
         super().__init__(
             f"{path} {what}. Nothing was changed. Keep a copy of {path.parent}; then put back what is missing (the -wal "
             "file, a backup), or accept the loss with `gridlatch journal accept-loss` and go on from what is there"
@@ -74,6 +77,14 @@ class JournalTailLost(JournalCorrupt):
         if self.found is None or self.found.batch >= self.marked.batch:
             return None
         return self.marked.batch - self.found.batch
+
+
+class ArchiveFailed(JournalError):
+    """An archive could not be written, or not read back as it was written. The journal goes on with all it holds."""
+
+
+class BackupFailed(JournalError):
+    """A copy could not be made: the target exists, the disk is full, the source is damaged. The source is unchanged."""
 
 
 class BatchRefused(JournalError):

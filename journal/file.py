@@ -14,20 +14,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from journal import reader, schema
+from journal import cuts, reader, schema
 from journal.errors import JournalCorrupt, JournalError, JournalNotFound, JournalReadError
-from journal.rows import InstanceTuple, RecordTuple
+from journal.rows import Archived, InstanceTuple, Note, Records
 
 
-def connect_read_only(path: Path) -> sqlite3.Connection:
+def connect_read_only(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
     """A connection that can only read; ``path`` is resolved already. Raises sqlite3.Error.
+
+    immutable: nobody writes the file, and no files are made beside it.
 
     Raises JournalNotFound (no file, or a stranger's), JournalNewer.
     """
     if not path.is_file():
         raise JournalNotFound(f"{path} does not exist")
     uri = f"{path.as_uri()}?mode=ro"
-    if not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists():
+    if immutable or (not os.access(path.parent, os.W_OK) and not path.with_name(path.name + "-wal").exists()):
         uri += "&immutable=1"  # a copy on read-only media: SQLite could make no lock files there
     connection = sqlite3.connect(uri, uri=True, isolation_level=None)
     try:
@@ -82,7 +84,7 @@ class JournalFile:
         with self._moment():
             return reader.instance_rows(self._connection, kind, name, statuses, prefix, None, None, limit, after)
 
-    def instance(self, instance: str) -> tuple[InstanceTuple, list[RecordTuple]] | None:
+    def instance(self, instance: str) -> tuple[InstanceTuple, Records] | None:
         """The row of one instance and its records since the row's first_seq, of one moment; None if it is unknown.
 
         Raises JournalCorrupt if its records are not linked as they should be.
@@ -92,7 +94,17 @@ class JournalFile:
             if row is None:
                 return None
             # An instance whose start has not been handled yet has no record of its own.
-            return row, reader.history(self._connection, instance, row[7]) if row[7] else []
+            return row, reader.history(self._connection, instance, row[7]) if row[7] else Records()
+
+    def archives(self) -> list[Archived]:
+        """The parts of the log that are in archives, oldest first."""
+        with self._moment():
+            return cuts.archives(self._connection)
+
+    def notes(self, after_batch: int = 0, limit: int = 1_000) -> list[Note]:
+        """What the journal says of itself, oldest first, after a batch."""
+        with self._moment():
+            return cuts.notes(self._connection, after_batch, limit)
 
     @contextlib.contextmanager
     def _moment(self) -> Iterator[None]:

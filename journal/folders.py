@@ -24,3 +24,19 @@ def give_to_owner_of_folder(descriptor: int, path: Path) -> None:
     if os.geteuid() == 0:
         folder = path.parent.stat()
         os.fchown(descriptor, folder.st_uid, folder.st_gid)
+
+
+def make_file(path: Path) -> int:
+    """Make the file if it is not there: not readable by others, its name durable. It stays open.
+
+    Closing any descriptor of a file drops all locks that the process holds on it, SQLite's too: so this one is closed
+    after the connections are.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        give_to_owner_of_folder(descriptor, path)
+        sync_folder(path.parent)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -17,18 +17,21 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from journal import reader, recovery
+from journal import cuts, reader, recovery
+from journal.care import Care
 from journal.errors import JournalError, JournalNotFound, JournalReadError, JournalTailLost
-from journal.folders import give_to_owner_of_folder, sync_folder
+from journal.folders import make_file
 from journal.lock import OwnerLock
 from journal.mark import Mark, MarkFile, MarkFound, read_mark, refuse_missing
 from journal.rows import (
     ActivityTuple,
+    Archived,
     BatchLike,
     Head,
     InstanceTuple,
     JournalStats,
-    RecordTuple,
+    Note,
+    Records,
     Recovered,
     TimerTuple,
     VerifyResult,
@@ -51,9 +54,18 @@ class Journal:
     """An open journal. Make one by ``await Journal.open(path)``."""
 
     def __init__(
-        self, path: Path, lock: OwnerLock, write: SqliteThread, read: SqliteThread, writer: Writer, mark: MarkFile
+        self,
+        path: Path,
+        lock: OwnerLock,
+        descriptor: int,
+        write: SqliteThread,
+        read: SqliteThread,
+        writer: Writer,
+        mark: MarkFile,
+        identity: bytes,
     ) -> None:
         self.path = path
+        self._descriptor = descriptor
         self._wal_path = path.with_name(path.name + "-wal")
         self._lock = lock
         self._write = write
@@ -62,6 +74,9 @@ class Journal:
         self._mark = mark
         self._mark_timer: asyncio.TimerHandle | None = None
         self._mark_flush: asyncio.Task[None] | None = None
+        self._care = Care(path, self._writing, writer, identity, CLOSE_TIMEOUT_S)
+        self._archives: Sequence[Archived] = ()
+        self._removing = False
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -75,6 +90,8 @@ class Journal:
             async with contextlib.AsyncExitStack() as undo:
                 path, lock, found, mark = _own(path, create)
                 undo.callback(lock.release)
+                descriptor = make_file(path)
+                undo.callback(os.close, descriptor)
                 read = await SqliteThread.open(path, read_only=True)
                 undo.push_async_callback(read.close, CLOSE_TIMEOUT_S)
                 inspected = await read.run(partial(recovery.inspect, path=path, mark=mark))
@@ -83,11 +100,14 @@ class Journal:
                 end = await write.run(partial(recovery.prepare, path=path, end=inspected))
                 await read.run(reader.attach)
                 identity = await read.run(reader.identity)
+                known, removing = await read.run(cuts.archives), await read.run(cuts.removing)
                 undo.pop_all()
         except (sqlite3.Error, OSError) as error:
             raise JournalError(f"{path} can't be opened: {error}") from error
         following = MarkFile(path, identity, end.head(), found, mark.generation if mark is not None else 0)
-        return cls(path, lock, write, read, Writer(end, following), following)
+        journal = cls(path, lock, descriptor, write, read, Writer(end, following), following, identity)
+        journal._archives, journal._removing = known, removing
+        return journal
 
     async def recover(self) -> Recovered:
         """Everything that is live, in bulk: the state after the last committed batch."""
@@ -109,8 +129,47 @@ class Journal:
         """Forget those of the instances that are terminal orchestrations; returns their ids. Records always stay."""
         return await self._writing(partial(self._writer.purge, instances=tuple(instance_ids)))
 
-    async def history(self, instance: str, first_seq: int) -> Sequence[RecordTuple]:
-        """Committed records of one instance from first_seq on, in order."""
+    async def archive(self, before_us: int, folder: Path) -> Archived | None:
+        """Move what is older than before_us into a file in the folder, beside running commits; None if nothing is.
+
+        At most a million records at once: call again until None. What a row of an orchestration (from its first_seq on)
+        needs stays, and so does the last record of every name: purge what is finished first. The folder is made if its
+        parent is there. Cancelled or cut short, the next call goes on with it.
+        Raises ArchiveFailed (nothing was removed; the journal goes on), JournalCorrupt, JournalWriteError.
+        """
+        try:
+            return await self._care.archive(before_us, folder)
+        finally:
+            if self._closing is None:
+                await self._look_at_archives()
+                self._flush_mark_later()
+
+    async def archives(self) -> Sequence[Archived]:
+        """All parts of the log that are in archives, oldest first."""
+        return await self._reading(self._read, cuts.archives)
+
+    async def notes(self, after_batch: int = 0, limit: int = 1_000) -> Sequence[Note]:
+        """What the journal says of itself, oldest first, after a batch; notes that were archived are in the archives."""
+        query = partial(cuts.notes, after_batch=after_batch, limit=min(limit, reader.MAX_ROWS))
+        return await self._reading(self._read, query)
+
+    async def backup(self, target: Path) -> Head:
+        """Copy the journal, of one moment, beside running commits; returns the head of that moment.
+
+        The copy is a whole journal with a mark of its own, checked batch by batch. Archives are not copied: they don't
+        change any more. Raises BackupFailed (the target exists, no room, …), JournalCorrupt.
+        """
+        return await self._care.backup(target)
+
+    async def check(self) -> list[str]:
+        """SQLite's own full check (integrity_check), beside running commits; complaints, none if it is sound.
+
+        Reads the whole file (1.1 s for 104 MB), and keeps the write-ahead log from being folded in for so long.
+        """
+        return await self._care.check()
+
+    async def history(self, instance: str, first_seq: int) -> Records:
+        """Committed records of one instance from first_seq on, in order; see ``Records`` for those archived."""
         return await self._reading(self._read, partial(reader.history, instance=instance, first_seq=first_seq))
 
     async def records(
@@ -121,11 +180,12 @@ class Journal:
         up_to_seq: int | None = None,
         instance: str | None = None,
         kinds: Sequence[str] | None = None,
-    ) -> Sequence[RecordTuple]:
+    ) -> Records:
         """Committed records after a sequence number, oldest first; at most 10,000 at once.
 
         up_to_seq: none after this one. Searches the log forward unless an instance is named; fewer than ``limit`` means
-        that its end (or up_to_seq) was reached.
+        that its end (or up_to_seq) was reached. Where the beginning was archived, the result says in which archive, and
+        holds what stayed of it.
         """
         limit = min(limit, reader.MAX_ROWS)
         if instance is not None:
@@ -133,8 +193,9 @@ class Journal:
                 self._read,
                 partial(reader.instance_records, instance=instance, after_seq=after_seq, limit=limit, kinds=kinds),
             )
-            return [record for record in found_there if up_to_seq is None or record[0] <= up_to_seq]
-        found: list[RecordTuple] = []
+            wanted = (record for record in found_there if up_to_seq is None or record[0] <= up_to_seq)
+            return Records(wanted, found_there.archived_in)
+        found = Records((), await self._reading(self._read, partial(cuts.archive_holding, seq=after_seq + 1)))
         end = self.head().seq if up_to_seq is None else min(up_to_seq, self.head().seq)
         while after_seq < end and len(found) < limit:
             up_to = min(after_seq + reader.SCAN_ROWS, end)
@@ -143,10 +204,11 @@ class Journal:
             after_seq = up_to
         return found
 
-    async def latest(
-        self, instance: str, limit: int = 1_000, *, before_seq: int | None = None
-    ) -> Sequence[RecordTuple]:
-        """The last committed records of one instance, newest first; before_seq: those before this record of it."""
+    async def latest(self, instance: str, limit: int = 1_000, *, before_seq: int | None = None) -> Records:
+        """The last committed records of one instance, newest first; before_seq: those before this record of it.
+
+        Where they end at one that was archived, the result says in which archive.
+        """
         query = partial(reader.latest, instance=instance, limit=limit, before_seq=before_seq)
         return await self._reading(self._read, query)
 
@@ -225,7 +287,16 @@ class Journal:
             mark.found.value,
             mark.batch,
             mark.alarm,
+            *_sizes(self._descriptor),
+            len(self._archives),
+            sum(one.batches for one in self._archives),
+            sum(one.records for one in self._archives),
+            self._removing,
         )
+
+    async def _look_at_archives(self) -> None:
+        self._archives = await self._reading(self._read, cuts.archives)
+        self._removing = await self._reading(self._read, cuts.removing)
 
     async def close(self) -> None:
         """Finish what was handed over, fold the WAL into the file, give the journal free. May be called again."""
@@ -236,6 +307,7 @@ class Journal:
     async def _close(self) -> None:
         if self._mark_timer is not None:
             self._mark_timer.cancel()
+        self._care.end()
         try:
             if self._writer.failure is None:
                 # The reader goes first, so that it holds no snapshot that the checkpoint would have to spare.
@@ -253,8 +325,10 @@ class Journal:
             ) from error
         finally:
             self._lock.release()
-        if answered:  # else one of the threads may be using it
+        if answered:  # else one of the threads may be using them
             self._mark.close()
+            os.close(self._descriptor)
+            self._descriptor = -1
         else:
             raise JournalError(f"{self.path}: the disk did not answer for {CLOSE_TIMEOUT_S} s; given up")
 
@@ -314,7 +388,7 @@ def _is_empty(batch: BatchLike) -> bool:
 
 
 def _own(path: Path, create: bool) -> tuple[Path, OwnerLock, MarkFound, Mark | None]:
-    """Lock the journal, read its mark, make its file if it is not there: not readable by others, its name durable."""
+    """Lock the journal and read its mark."""
     path = path.resolve()  # one lock, whatever links lead here
     there = path.is_file() and path.stat().st_size > 0
     if not create and not there:
@@ -324,13 +398,17 @@ def _own(path: Path, create: bool) -> tuple[Path, OwnerLock, MarkFound, Mark | N
         found, mark = read_mark(path)
         if mark is not None and not there:
             raise refuse_missing(path, mark)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            give_to_owner_of_folder(descriptor, path)
-        finally:
-            os.close(descriptor)
-        sync_folder(path.parent)
     except (OSError, JournalTailLost):
         lock.release()
         raise
     return path, lock, found, mark
+
+
+def _sizes(descriptor: int) -> tuple[int, int]:
+    """Bytes of the database file, and of its free pages, by the header that SQLite keeps (fields at 16 and 36)."""
+    header = os.pread(descriptor, 40, 0) if descriptor >= 0 else b""
+    if len(header) < 40:
+        return len(header), 0
+    page_size = int.from_bytes(header[16:18], "big")
+    free_pages = int.from_bytes(header[36:40], "big")
+    return os.fstat(descriptor).st_size, free_pages * (65_536 if page_size == 1 else page_size)

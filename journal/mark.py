@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from journal import reader
 from journal.errors import JournalTailLost
 from journal.folders import give_to_owner_of_folder, sync_folder
 from journal.rows import Head
@@ -80,7 +81,7 @@ def compare(connection: sqlite3.Connection, journal: Path, mark: Mark) -> None:
     identity = connection.execute("SELECT identity FROM journal").fetchone()
     if identity is None or identity[0] != mark.identity:
         raise JournalTailLost(journal, mark.head, None, "is another journal than the one that its mark belongs to")
-    found = _last(connection)
+    found = reader.head(connection)
     if found.batch < mark.head.batch:
         raise JournalTailLost(journal, mark.head, found, _ends_early(mark.head, found))
     # A batch that has gone into an archive since has no row: what follows it is linked to it.
@@ -195,13 +196,6 @@ def _unpack(content: bytes) -> Mark | None:
         return None
     magic, generation, identity, batch, seq, time_us, hash_ = _SLOT.unpack(slot)
     return Mark(generation, identity, Head(batch, seq, hash_.hex(), time_us)) if magic == _MAGIC else None
-
-
-def _last(connection: sqlite3.Connection) -> Head:
-    row = connection.execute(
-        "SELECT batch, last_seq, hash, time_us FROM batches ORDER BY batch DESC LIMIT 1"
-    ).fetchone()
-    return Head(row[0], row[1], row[2].hex(), row[3]) if row is not None else Head(0, 0, "", 0)
 
 
 def _ends_early(marked: Head, found: Head) -> str:

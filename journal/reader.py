@@ -11,9 +11,11 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
+from journal.chain import genesis
+from journal.cuts import archive_holding
 from journal.errors import JournalCorrupt
 from journal.links import LAST_RECORD
-from journal.rows import ActivityTuple, InstanceTuple, RecordTuple
+from journal.rows import ENTITY, ActivityTuple, Head, InstanceTuple, Records, RecordTuple
 
 MAX_ROWS: Final = 10_000
 """No listing gives more rows at once, whatever its caller asks for; go on from the last one."""
@@ -21,6 +23,7 @@ MAX_ROWS: Final = 10_000
 SCAN_ROWS: Final = 20_000
 """A search through the log reads so many records at a time, each time as a short read of its own."""
 
+_HEAD: Final = "SELECT batch, last_seq, hash, time_us FROM batches ORDER BY batch DESC LIMIT 1"
 _RECORD: Final = "SELECT seq, instance, kind, time_us, payload FROM records"
 _HISTORY: Final = (
     "WITH RECURSIVE own (seq, instance, kind, time_us, payload, prev) AS ("
@@ -49,50 +52,80 @@ def attach(connection: sqlite3.Connection) -> None:
     connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
 
 
+def head(connection: sqlite3.Connection) -> Head:
+    """The last batch, as this connection sees it; of an empty journal batch 0."""
+    row = connection.execute(_HEAD).fetchone()
+    return (
+        Head(row[0], row[1], row[2].hex(), row[3])
+        if row is not None
+        else Head(0, 0, genesis(identity(connection)).hex(), 0)
+    )
+
+
 def identity(connection: sqlite3.Connection) -> bytes:
     """Who this journal is: 16 random bytes."""
     return bytes(connection.execute("SELECT identity FROM journal").fetchone()[0])
 
 
-def history(connection: sqlite3.Connection, instance: str, first_seq: int) -> list[RecordTuple]:
+def history(connection: sqlite3.Connection, instance: str, first_seq: int) -> Records:
     """All records of an instance from first_seq on. Not limited: it is bounded by what an instance may do.
 
-    Raises JournalCorrupt if the links between them are broken: a shortened history must never pass for a whole one.
+    Those that were archived are missing, and the result says where the newest of them is; never those of an
+    orchestration that has a row. Raises JournalCorrupt if the links between them are broken: a shortened history must
+    never pass for a whole one.
     """
     rows = connection.execute(_HISTORY, {"instance": instance, "first_seq": first_seq}).fetchall()
-    if rows:
-        whole = rows[0][5] < first_seq and all(row[1] == instance for row in rows)
-    else:
-        whole = connection.execute(LAST_RECORD, {"instance": instance}).fetchone()[0] < first_seq
-    if not whole:
-        raise JournalCorrupt(f"the records of {instance} are not linked to each other as they should be")
-    return [row[:5] for row in rows]
+    older = rows[0][5] if rows else connection.execute(LAST_RECORD, {"instance": instance}).fetchone()[0]
+    if older < first_seq:
+        return _linked(instance, rows, "")
+    return _linked(instance, rows, _archive_of(connection, instance, older))
 
 
 def instance_records(
     connection: sqlite3.Connection, instance: str, after_seq: int, limit: int, kinds: Sequence[str] | None
-) -> list[RecordTuple]:
+) -> Records:
     """Records of one instance after a sequence number, oldest first, of some kinds or all."""
     found = history(connection, instance, after_seq + 1)
-    return [row for row in found if kinds is None or row[2] in kinds][:limit]
+    return Records([row for row in found if kinds is None or row[2] in kinds][:limit], found.archived_in)
 
 
-def latest(connection: sqlite3.Connection, instance: str, limit: int, before_seq: int | None) -> list[RecordTuple]:
+def latest(connection: sqlite3.Connection, instance: str, limit: int, before_seq: int | None) -> Records:
     """The last records of an instance, newest first; before_seq: those before this record of the same instance.
 
-    Raises JournalCorrupt if the links between them are broken.
+    They end where the next older one was archived, and then the result says in which archive it is. Raises
+    JournalCorrupt if the links between them are broken.
     """
     if before_seq is None:
         seq = connection.execute(LAST_RECORD, {"instance": instance}).fetchone()[0]
     else:
         found = connection.execute("SELECT prev FROM records WHERE seq = ?", (before_seq,)).fetchone()
-        seq = found[0] if found is not None else 0
+        if found is None:
+            return Records((), archive_holding(connection, before_seq))
+        seq = found[0]
     limit = min(limit, MAX_ROWS)
     rows = connection.execute(_LATEST, {"seq": seq, "limit": limit}).fetchall() if seq else []
-    complete = len(rows) == limit or rows[-1][5] == 0 if rows else not seq
-    if not complete or any(row[1] != instance for row in rows):
+    older = rows[-1][5] if rows else seq
+    if not older or len(rows) == limit:
+        return _linked(instance, rows, "")
+    return _linked(instance, rows, _archive_of(connection, instance, older))
+
+
+def _archive_of(connection: sqlite3.Connection, instance: str, missing: int) -> str:
+    """Which archive holds a record that is not there. Raises JournalCorrupt if it should be there."""
+    needed = connection.execute(
+        "SELECT 1 FROM instances WHERE instance = ? AND kind <> ? AND first_seq BETWEEN 1 AND ?",
+        (instance, ENTITY, missing),
+    ).fetchone()
+    name = archive_holding(connection, missing) if needed is None else ""
+    if not name:
         raise JournalCorrupt(f"the records of {instance} are not linked to each other as they should be")
-    return [row[:5] for row in rows]
+    return name
+
+
+def _linked(instance: str, rows: Sequence[tuple[int, str, str, int, bytes, int]], archive: str) -> Records:
+    if any(row[1] != instance for row in rows):
+        raise JournalCorrupt(f"the records of {instance} are not linked to each other as they should be")
+    return Records([row[:5] for row in rows], archive)
 
 
 def records(

@@ -6,7 +6,7 @@ All times are microseconds since the Unix epoch, given by the caller: the journa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -24,6 +24,9 @@ ActivityTuple: TypeAlias = tuple[str, int, bytes]
 MessageTuple: TypeAlias = tuple[int, str, bytes]
 """message_id, target, payload"""
 
+BatchTuple: TypeAlias = tuple[int, int, int, int, int, bytes, bytes]
+"""batch, first_seq, last_seq, last_message_id, time_us, prev_hash, hash"""
+
 ENTITY = "entity"
 """The kind of an instance that lives for ever: it is recovered whatever its status is."""
 TERMINAL_STATUSES = ("Completed", "Failed", "Terminated")
@@ -31,6 +34,68 @@ TERMINAL_STATUSES = ("Completed", "Failed", "Terminated")
 
 MAX_BATCH_RECORDS = 100_000
 """A larger batch is refused: so a check can hold any batch in memory, and a damaged row can't claim the whole log."""
+
+
+class Records(list[RecordTuple]):
+    """Records as they were asked for; where they end at a cut, the name of the archive that holds the next older one."""
+
+    __slots__ = ("archived_in",)
+
+    def __init__(self, records: Iterable[RecordTuple] = (), archived_in: str = "") -> None:
+        super().__init__(records)
+        self.archived_in = archived_in
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A statement of the journal about itself. Its batch holds nothing else; its time is the batch's."""
+
+    batch: int
+    time_us: int
+    kind: str
+    """"archived", "loss-accepted" or "restored"."""
+    payload: bytes
+    """JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """A part of the log that was moved to a file: whole batches, with all their records."""
+
+    archive: int
+    """Counts from 1."""
+    first_batch: int
+    last_batch: int
+    first_seq: int
+    last_seq: int
+    time_us: int
+    """Of the last batch."""
+    prev_hash: bytes
+    """Of the batch before the first."""
+    hash: bytes
+    """Of the last batch."""
+    kept: int
+    """So many records up to last_seq stayed in the journal too, those of earlier archives included."""
+    kept_sha256: bytes
+    """Of their canonical bytes, in the order of seq."""
+    file: str
+    """Its name, without a folder: people move archives."""
+    file_sha256: bytes
+
+    @property
+    def batches(self) -> int:
+        """How many."""
+        return self.last_batch - self.first_batch + 1
+
+    @property
+    def records(self) -> int:
+        """How many."""
+        return self.last_seq - self.first_seq + 1
+
+    @property
+    def head(self) -> Head:
+        """Its end, as people see it."""
+        return Head(self.last_batch, self.last_seq, self.hash.hex(), self.time_us)
 
 
 class BatchLike(Protocol):
@@ -117,3 +182,13 @@ class JournalStats:
     """The batch that the high-water mark names; in order, the head's."""
     mark_alarm: str = ""
     """Why the high-water mark can't follow the journal; empty while it does."""
+    file_bytes: int = 0
+    """Of the database file alone."""
+    free_bytes: int = 0
+    """Of these, free to be used again (as of the last checkpoint); an offline ``compact`` gives them back."""
+    archives: int = 0
+    archived_batches: int = 0
+    archived_records: int = 0
+    """What was moved into archive files since the journal began."""
+    removing: bool = False
+    """An archive was made, and not all that it holds has been removed yet; the next archiving goes on with it."""

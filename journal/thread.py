@@ -12,6 +12,7 @@ forgotten or hanging connection can't keep the process from ending.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,11 @@ class SqliteThread:
         except ValueError:
             raise JournalError("the journal is closed") from None
         return cast(T, await self._connection._execute(function, raw))  # type: ignore[no-untyped-call]
+
+    def interrupt(self) -> None:
+        """Let the statement that runs now fail. Harmless when none does, or when it is closed."""
+        with contextlib.suppress(ValueError, sqlite3.ProgrammingError):
+            self._connection._conn.interrupt()
 
     async def close(self, timeout_s: float) -> bool:
         """Close after all that was handed over before. False if that took longer than timeout_s: it is abandoned."""

@@ -1,25 +1,31 @@
 """The full check of the chain, in small steps, with or without a running journal.
 
 What must stay true: it only reads; each step is a short read of its own (a long one would keep the WAL from being
-checkpointed), which is sound because batches and records are never changed once written. It finds flipped bytes,
-deleted, inserted and reordered rows, and records that no batch accounts for. It can't find a tail that was cut off
-whole, or a chain that was rewritten from some point on: for these, give it a head that was kept elsewhere.
+checkpointed), which is sound because batches and records are never changed once written, and because a cut that is made
+meanwhile makes it begin anew behind the cut. It finds flipped bytes, deleted, inserted and reordered rows, records that
+no batch accounts for, and archives that the chain does not name. It can't find a tail that was cut off whole, or a chain
+that was rewritten from some point on: for these, give it a head that was kept elsewhere.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import struct
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from journal.chain import batch_hash, genesis
+from journal import cuts
+from journal.archive import verify_archives
+from journal.chain import batch_hash, genesis, records_bytes
 from journal.errors import JournalCorrupt
 from journal.file import connect_read_only
-from journal.rows import MAX_BATCH_RECORDS, Head, LinkedRecord, VerifyResult
+from journal.rows import MAX_BATCH_RECORDS, Archived, BatchTuple, Head, LinkedRecord, Note, VerifyResult
 
-STEP_BATCHES: Final = 256
+STEP_BATCHES: Final = 1_024
 STEP_RECORDS: Final = 2_000
 """One step reads batches until either number is reached; a single batch is always read whole."""
 
@@ -30,93 +36,210 @@ _BATCHES: Final = (
 _RECORDS: Final = (
     "SELECT seq, instance, kind, time_us, prev, payload FROM records WHERE seq BETWEEN ? AND ? ORDER BY seq"
 )
-
+_KEPT: Final = (
+    "SELECT seq, instance, kind, time_us, prev, payload FROM records WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+)
+_NOTES: Final = "SELECT batch, kind, payload FROM notes WHERE batch BETWEEN ? AND ?"
 _EXTENT: Final = (
     "SELECT coalesce((SELECT max(batch) FROM batches), 0), coalesce((SELECT max(seq) FROM records), 0),"
     " coalesce((SELECT min(batch) FROM batches), 1), coalesce((SELECT min(seq) FROM records), 1)"
 )
-BatchRow: TypeAlias = tuple[int, int, int, int, int, bytes, bytes]
+_STRAY_NOTE: Final = "SELECT min(batch) FROM notes WHERE batch NOT IN (SELECT batch FROM batches)"
+_BEFORE_ALL: Final = -(2**63)
+
+Sink: TypeAlias = Callable[[BatchTuple, Note | None, Sequence[LinkedRecord]], None]
+"""Is given each good batch."""
+
+
+class KeptCheck:
+    """Whether the records that stayed on this side of a cut are those that its archive names."""
+
+    def __init__(self, cut: Archived, removal: tuple[int, list[int]] | None) -> None:
+        self._cut = cut
+        self._stay = frozenset(removal[1]) if removal is not None else None
+        self._after = _BEFORE_ALL
+        self._count = 0
+        self._hash = hashlib.sha256()
+        self.done = False
+
+    def step(self, connection: sqlite3.Connection) -> str | None:
+        """Check some more; what is wrong, once all were seen."""
+        rows = connection.execute(_KEPT, (self._after, self._cut.last_seq, STEP_RECORDS)).fetchall()
+        self.done = len(rows) < STEP_RECORDS
+        if rows:
+            self._after = rows[-1][0]
+        if self._stay is not None:  # the others are on their way out, and the archive holds them
+            rows = [row for row in rows if row[0] in self._stay]
+        self._count += len(rows)
+        try:
+            self._hash.update(records_bytes(rows))
+        except (struct.error, TypeError, AttributeError) as error:
+            return f"among the records that stayed when it was archived is what was never written ({error})"
+        if not self.done:
+            return None
+        if self._count != self._cut.kept:
+            return f"{self._cut.kept} records stayed when it was archived, {self._count} are there"
+        if self._hash.digest() != self._cut.kept_sha256:
+            return "a record that stayed when it was archived differs from what was written (hash differs)"
+        return None
 
 
 class ChainCheck:
     """The state of a check between two steps: the last good batch, and what was found wrong."""
 
-    def __init__(self, first: int, good: Head, expect: Head | None) -> None:
-        self._next = first
-        self._good = good
+    def __init__(self, expect: Head | None, up_to: int | None, sink: Sink | None) -> None:
         self._expect = expect
+        self._up_to = up_to
+        self._sink = sink
+        self._known: Sequence[Archived] = ()
+        self._kept: KeptCheck | None = None
+        self._good = Head(0, 0, "", 0)
+        self._next = 1
         self._batches = 0
         self._records = 0
         self._bad: tuple[int, str] | None = None
 
     @classmethod
-    def start(cls, connection: sqlite3.Connection, from_batch: int = 1, expect: Head | None = None) -> ChainCheck:
-        """Begin at a batch, taking the one before it as good. Raises JournalCorrupt if the journal has no identity."""
-        identity = connection.execute("SELECT identity FROM journal").fetchone()
-        if identity is None:
-            raise JournalCorrupt("the journal has lost its identity row")
-        if expect is not None:
-            from_batch = min(from_batch, max(expect.batch, 1))
-        before = connection.execute(
-            "SELECT batch, last_seq, hash, time_us FROM batches WHERE batch = ?", (from_batch - 1,)
-        ).fetchone()
-        if before is None:
-            return cls(1, Head(0, 0, genesis(identity[0]).hex(), 0), expect)
-        return cls(from_batch, Head(before[0], before[1], before[2].hex(), before[3]), expect)
+    def start(
+        cls,
+        connection: sqlite3.Connection,
+        from_batch: int = 1,
+        expect: Head | None = None,
+        *,
+        up_to: int | None = None,
+        sink: Sink | None = None,
+    ) -> ChainCheck:
+        """Begin at a batch, taking the one before it as good; at the cut, if the batch lies before it.
+
+        up_to: end after this batch, and leave all behind it unseen. Raises JournalCorrupt if the journal has no identity.
+        """
+        check = cls(expect, up_to, sink)
+        check._begin(connection, from_batch if expect is None else min(from_batch, max(expect.batch, 1)))
+        return check
 
     def step(self, connection: sqlite3.Connection) -> bool:
         """Check some more; False when done."""
-        rows = connection.execute(_BATCHES, (self._next, STEP_BATCHES)).fetchall()
-        budget = STEP_RECORDS
-        for row in rows:
-            if self._check_batch(connection, row):
-                return False
-            budget -= row[2] - row[1] + 1
-            if budget <= 0:
-                return True
-        if len(rows) == STEP_BATCHES:
+        more = self._check_kept(connection) if self._kept is not None else self._check_some(connection)
+        if self._bad is not None and self._sink is None and cuts.archives(connection) != self._known:
+            # What it was looking at has been archived in the meantime: what is missing may only be gone.
+            self._begin(connection, 1)
             return True
-        self._check_end(connection)
-        return False
+        return more
 
     def result(self) -> VerifyResult:
         """What has been found so far."""
         bad_batch, reason = self._bad if self._bad is not None else (None, None)
         return VerifyResult(self._bad is None, self._batches, self._records, self._good, bad_batch, reason)
 
-    def _check_batch(self, connection: sqlite3.Connection, row: BatchRow) -> bool:
-        """Check one batch; True if it is bad."""
+    def _begin(self, connection: sqlite3.Connection, from_batch: int) -> None:
+        identity = connection.execute("SELECT identity FROM journal").fetchone()
+        if identity is None:
+            raise JournalCorrupt("the journal has lost its identity row")
+        self._known = cuts.archives(connection)
+        self._batches = self._records = 0
+        self._bad = self._kept = None
+        cut = self._known[-1] if self._known else None
+        before = connection.execute(
+            "SELECT batch, last_seq, hash, time_us FROM batches WHERE batch = ?", (from_batch - 1,)
+        ).fetchone()
+        if before is not None and (cut is None or before[0] > cut.last_batch):
+            self._good = Head(before[0], before[1], before[2].hex(), before[3])
+        elif cut is not None:
+            self._good = cut.head
+            self._kept = KeptCheck(cut, cuts.removal(connection))
+        else:
+            self._good = Head(0, 0, genesis(identity[0]).hex(), 0)
+        self._next = self._good.batch + 1
+
+    def _check_kept(self, connection: sqlite3.Connection) -> bool:
+        assert self._kept is not None
+        reason = self._kept.step(connection)
+        if reason is not None:
+            self._bad = (self._good.batch, reason)
+        elif self._kept.done:
+            self._kept = None
+        return reason is None
+
+    def _check_some(self, connection: sqlite3.Connection) -> bool:
+        found = connection.execute(_BATCHES, (self._next, STEP_BATCHES)).fetchall()
+        rows = self._one_step(found)
+        records = _all_records(connection, rows, self._good.seq)
+        notes = _notes(connection, rows)
+        begin = 0
+        for row in rows:
+            own = None
+            if records is not None:
+                own = records[begin : begin + _count(row)]
+                begin += len(own)
+            if self._check_batch(connection, row, notes.get(row[0]), own):
+                return False
+        if self._up_to is not None and self._next > self._up_to:
+            return False
+        if rows and (len(rows) < len(found) or len(found) == STEP_BATCHES):
+            return True
+        self._check_end(connection)
+        return False
+
+    def _one_step(self, found: Sequence[BatchTuple]) -> Sequence[BatchTuple]:
+        """As many of the rows as one step may read."""
+        budget = STEP_RECORDS
+        for taken, row in enumerate(found):
+            if self._up_to is not None and row[0] > self._up_to:
+                return found[:taken]
+            budget -= _count(row)
+            if budget <= 0:
+                return found[: taken + 1]
+        return found
+
+    def _check_batch(
+        self,
+        connection: sqlite3.Connection,
+        row: BatchTuple,
+        note: Note | None,
+        records: Sequence[LinkedRecord] | None,
+    ) -> bool:
+        """Check one batch; True if it is bad. records: its records, if they were read already."""
         batch, _, last_seq, _, time_us, _, stored = row
         try:
-            reason = self._complaint(connection, row)
+            reason = self._head_complaint(row)
+            if reason is None:
+                if records is None:
+                    records = connection.execute(_RECORDS, (row[1], last_seq)).fetchall()
+                reason = self._content_complaint(row, note, records)
         except (sqlite3.OperationalError, struct.error, TypeError, AttributeError) as error:
             # A value of another type or range than any writer gives, or text that is not UTF-8.
             reason = f"it holds what was never written ({error})"
         if reason is not None:
             self._bad = (min(batch, self._next) if isinstance(batch, int) else self._next, reason)
             return True
+        if self._sink is not None and records is not None:
+            self._sink(row, note, records)
         self._records += last_seq - self._good.seq
         self._batches += 1
         self._good = Head(batch, last_seq, stored.hex(), time_us)
         self._next = batch + 1
         return False
 
-    def _complaint(self, connection: sqlite3.Connection, row: BatchRow) -> str | None:
-        """What is wrong with a batch, the cheap checks first."""
-        batch, first_seq, last_seq, last_message_id, time_us, prev_hash, stored = row
+    def _head_complaint(self, row: BatchTuple) -> str | None:
+        """What is wrong with a batch's own row, without its records."""
+        batch, first_seq, _, _, _, prev_hash, _ = row
         if batch != self._next:
             return f"batch {self._next} is missing, {batch} follows {self._next - 1}"
         if prev_hash.hex() != self._good.hash_hex:
             return "it does not continue the batch before it (previous hash differs)"
         if first_seq != self._good.seq + 1:
             return f"its records begin at {first_seq}, {self._good.seq + 1} must follow"
-        count = last_seq - first_seq + 1
-        if not 0 <= count <= MAX_BATCH_RECORDS:
-            return f"it claims {count} records"
-        records: list[LinkedRecord] = connection.execute(_RECORDS, (first_seq, last_seq)).fetchall()
-        if len(records) != count:
-            return f"{len(records)} records of {count} are there"
-        if stored != batch_hash(prev_hash, batch, first_seq, last_seq, last_message_id, time_us, records):
+        if not 0 <= _count(row) <= MAX_BATCH_RECORDS:
+            return f"it claims {_count(row)} records"
+        return None
+
+    def _content_complaint(self, row: BatchTuple, note: Note | None, records: Sequence[LinkedRecord]) -> str | None:
+        batch, first_seq, last_seq, last_message_id, time_us, prev_hash, stored = row
+        if len(records) != _count(row):
+            return f"{len(records)} records of {_count(row)} are there"
+        if note is not None and records:
+            return "it holds records and a note"
+        if stored != batch_hash(prev_hash, batch, first_seq, last_seq, last_message_id, time_us, records, note):
             return "its content differs from what was written (hash differs)"
         if self._expect is not None and batch == self._expect.batch and stored.hex() != self._expect.hash_hex:
             return "it is not the batch that the expected head names (the chain was rewritten)"
@@ -129,22 +252,82 @@ class ChainCheck:
             self._bad = (self._next, f"records from {self._good.seq + 1} on belong to no batch")
         elif first_seq < 1 or first_batch < 1:
             self._bad = (1, f"rows before the first: record {first_seq}, batch {first_batch}")
-        elif self._expect is not None and self._expect.batch > last_batch:
-            self._bad = (self._next, f"the journal ends at batch {last_batch}, {self._expect.batch} was seen before")
+        elif connection.execute("PRAGMA user_version").fetchone()[0] >= cuts.FIRST_VERSION:
+            self._check_cut(connection)
+        if self._bad is None and self._expect is not None:
+            self._check_expected(self._expect, max(last_batch, self._good.batch))
+
+    def _check_cut(self, connection: sqlite3.Connection) -> None:
+        stray = connection.execute(_STRAY_NOTE).fetchone()[0]
+        reason = cuts.complaint(connection, self._known)
+        if stray is not None:
+            self._bad = (stray, "a note belongs to no batch")
+        elif reason is not None:
+            self._bad = (self._known[-1].last_batch if self._known else 1, reason)
+
+    def _check_expected(self, expect: Head, last_batch: int) -> None:
+        """A head that was seen before must still be there; what an archive holds, only its end shows from here."""
+        if expect.batch > last_batch:
+            self._bad = (self._next, f"the journal ends at batch {last_batch}, {expect.batch} was seen before")
+        for one in self._known:
+            if expect.batch == one.last_batch and expect.hash_hex != one.hash.hex():
+                self._bad = (expect.batch, f"it is not the batch that the expected head names ({one.file})")
+            elif one.first_batch <= expect.batch < one.last_batch:
+                self._bad = (expect.batch, f"the expected head is archived: look for it in {one.file}")
 
 
-def verify_file(path: Path, from_batch: int = 1, expect: Head | None = None) -> VerifyResult:
+def verify_file(
+    path: Path, from_batch: int = 1, expect: Head | None = None, archives: Path | None = None
+) -> VerifyResult:
     """Check the journal at ``path``, whether or not a daemon is writing it. Blocks; needs no lock.
 
-    ``expect`` is a head that was seen earlier, kept outside the machine: the chain must contain it.
+    ``expect`` is a head that was seen earlier, kept outside the machine: the chain must contain it. ``archives``: the
+    folder of its archives; each that the journal names must lie there, whole, and is counted with the result.
     Raises JournalNotFound, JournalNewer, JournalCorrupt (not readable as a database).
     """
     path = path.resolve()
     try:
         with closing(connect_read_only(path)) as connection:
+            before = None
+            if archives is not None:
+                before = verify_archives(archives, cuts.archives(connection), expect)
+                if not before.ok:
+                    return before
+                expect = expect if expect is not None and expect.batch > before.head.batch else None
             check = ChainCheck.start(connection, from_batch, expect)
             while check.step(connection):
                 pass
-            return check.result()
+            result = check.result()
     except sqlite3.DatabaseError as error:
         raise JournalCorrupt(f"{path}: {error}") from error
+    if before is None:
+        return result
+    return replace(result, batches=result.batches + before.batches, records=result.records + before.records)
+
+
+def _count(row: BatchTuple) -> int:
+    """Number of records that a batch's row claims. Raises TypeError for what no writer gives."""
+    return row[2] - row[1] + 1
+
+
+def _all_records(
+    connection: sqlite3.Connection, rows: Sequence[BatchTuple], after_seq: int
+) -> Sequence[LinkedRecord] | None:
+    """The records of several batches in one read; None if anything about them is not as it should be."""
+    following = after_seq + 1
+    try:
+        for row in rows:
+            if row[1] != following or not 0 <= _count(row) <= MAX_BATCH_RECORDS:
+                return None
+            following = row[2] + 1
+        found = connection.execute(_RECORDS, (after_seq + 1, following - 1)).fetchall()
+    except (sqlite3.OperationalError, TypeError):
+        return None  # each batch by itself will tell
+    return found if len(found) == following - after_seq - 1 else None
+
+
+def _notes(connection: sqlite3.Connection, rows: Sequence[BatchTuple]) -> dict[int, Note]:
+    if not rows or connection.execute("PRAGMA user_version").fetchone()[0] < cuts.FIRST_VERSION:
+        return {}
+    found = connection.execute(_NOTES, (rows[0][0], rows[-1][0])).fetchall()
+    return {batch: Note(batch, 0, kind, payload) for batch, kind, payload in found}

@@ -12,14 +12,23 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from journal.bulk import BulkStatement
 from journal.chain import batch_hash
 from journal.errors import BatchRefused, JournalWriteError
 from journal.links import LastRecords
 from journal.mark import MarkFile
-from journal.rows import ENTITY, MAX_BATCH_RECORDS, TERMINAL_STATUSES, BatchLike, Head, LinkedRecord, RecordTuple
+from journal.rows import (
+    ENTITY,
+    MAX_BATCH_RECORDS,
+    TERMINAL_STATUSES,
+    BatchLike,
+    Head,
+    LinkedRecord,
+    Note,
+    RecordTuple,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,9 @@ class ChainEnd:
         """The same as people see it."""
         return Head(self.batch, self.seq, self.hash.hex(), self.time_us)
 
+
+Statement: TypeAlias = tuple[str, Sequence[int | str | bytes]]
+"""SQL and its values."""
 
 _REMOVE_INSTANCES: Final = BulkStatement("DELETE FROM instances WHERE instance IN (", 1, ")")
 _REMOVE_TIMERS: Final = BulkStatement("DELETE FROM timers WHERE (instance, task_id) IN (", 2, ")")
@@ -119,6 +131,31 @@ class Writer:
         except BaseException as error:  # as in commit
             raise self._fail(connection, "a purge", error) from error
         return removed
+
+    def note(
+        self,
+        connection: sqlite3.Connection,
+        kind: str,
+        payload: bytes,
+        time_us: int = 0,
+        also: Sequence[Statement] = (),
+    ) -> None:
+        """Commit a batch that holds a statement of the journal about itself, together with other changes of tables."""
+        following, rows = note_rows(self.end, kind, payload, time_us)
+        self.change(connection, f"the note {kind}", [*rows, *also])
+        self.end = following
+        self._mark.write(following.batch, following.seq, following.time_us, following.hash)
+
+    def change(self, connection: sqlite3.Connection, what: str, statements: Sequence[Statement]) -> None:
+        """Change tables in one transaction without a batch: only what the chain has announced already."""
+        self.refuse_after_failure()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for sql, values in statements:
+                connection.execute(sql, values)
+            connection.execute("COMMIT")
+        except BaseException as error:  # as in commit
+            raise self._fail(connection, what, error) from error
 
     def refuse_after_failure(self) -> None:
         """Raise the error that stopped the journal, if one did."""
@@ -216,6 +253,15 @@ def explain(error: BaseException) -> str:
             return f"another program holds the database open for writing ({error})"
         case _:
             return f"{name}: {error}"
+
+
+def note_rows(end: ChainEnd, kind: str, payload: bytes, time_us: int) -> tuple[ChainEnd, list[Statement]]:
+    """A batch that holds a note and nothing else: what the chain ends with then, and how it is written."""
+    note = Note(end.batch + 1, max(end.time_us, time_us), kind, payload)
+    digest = batch_hash(end.hash, note.batch, end.seq + 1, end.seq, end.last_message_id, note.time_us, [], note)
+    following = ChainEnd(note.batch, end.seq, end.last_message_id, note.time_us, digest)
+    add_note = "INSERT INTO notes (batch, kind, payload) VALUES (?, ?, ?)"
+    return following, [(_ADD_BATCH, _batch_row(end, following)), (add_note, (note.batch, kind, payload))]
 
 
 def _batch_row(before: ChainEnd, end: ChainEnd) -> tuple[int, int, int, int, int, bytes, bytes]:
