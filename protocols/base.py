@@ -94,12 +94,17 @@ class BreakerReading:
 
 @dataclass(frozen=True, slots=True)
 class CommandOutcome:
-    """The end of one command. detail is a sentence for people; sent tells whether a frame left (or may have left)."""
+    """The end of one command. detail is a sentence for people; sent tells whether a frame left (or may have left).
+
+    op_count: the device's own operation counter, read after the end position was (None: no such point, or it was not
+    read). With it whoever asked knows all that the next scan would tell.
+    """
 
     outcome: Outcome
     position: Position
     detail: str
     sent: bool
+    op_count: int | None = None
 
 
 class LinkState(enum.StrEnum):

@@ -10,7 +10,8 @@ A request goes QUEUED → CHECKED → WRITTEN → done, and its way is one loop:
    knows, so watch as well.
 3. All that are written share readback scans, ``READBACK_S`` apart, until the position is there (DONE) or a scan that
    began after the travel time shows that it isn't: FAILED if the device had accepted the command, else UNKNOWN. If
-   nothing of good quality could be read by then: UNKNOWN.
+   nothing of good quality could be read by then: UNKNOWN. The operation counters of those that got there are read
+   before they are told; that changes no verdict, whatever comes of it.
 
 What must stay true: a frame leaves at most once for a request and only before its deadline; one command at a time runs
 for a breaker; every request ends, also when the driver is stopped. On a crash all of this is forgotten: who asked has
@@ -25,9 +26,10 @@ import enum
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
-from protocols.base import CommandOutcome, MonotonicClock, Outcome, Position, Quality
+from protocols.base import BreakerReading, CommandOutcome, MonotonicClock, Outcome, Position, Quality
 from protocols.errors import Expired, FieldError, NotSent
 from protocols.image import DeviceImage
 from protocols.link import Connection, Link, Priority, end, spawn
@@ -66,6 +68,12 @@ class Served(Protocol[C]):
 
     def fresh_since(self, feeder: str, moment: float) -> bool:
         """Position and local of this feeder were asked for at or after this moment, and came."""
+
+    def counter_since(self, feeder: str, moment: float) -> bool:
+        """The operation counter of this feeder was asked for at or after this moment, and came."""
+
+    async def scan_counters(self, feeders: Iterable[str], priority: Priority) -> None:
+        """Read the operation counters of these feeders into the image; what fails shows in ``counter_since``."""
 
     def fault(self, feeder: str) -> str:
         """Why position and local could not be read, in words."""
@@ -296,46 +304,68 @@ class Commander(ABC, Generic[F, C]):
         """One scan for all that is written, and the verdict on each."""
         started = self._last_readback = self._monotonic()
         await self._scan([request.feeder.name for request in self._watched], Priority.READBACK)
-        self._watched = [request for request in self._watched if not self._judge(request, started)]
+        now, image = self._monotonic(), self._device.image
+        ended: list[tuple[Request[F], CommandOutcome]] = []
+        counted: list[str] = []
+        for request in self._watched:
+            reading = image.breaker(request.feeder.name, now)
+            outcome = self._judge(request, reading, started, now)
+            if outcome is None:
+                continue
+            ended.append((request, outcome))
+            # One that has never been read is not asked for: it would only delay the news.
+            if outcome.outcome is Outcome.DONE and reading.op_count is not None:
+                counted.append(request.feeder.name)
+        if counted:
+            await self._device.scan_counters(counted, Priority.READBACK)
+        for request, outcome in ended:
+            name = request.feeder.name
+            if outcome.outcome is Outcome.DONE and self._device.counter_since(name, started):
+                outcome = replace(outcome, op_count=image.breaker(name, now).op_count)
+            self._finish(request, outcome)
+        self._watched = [request for request in self._watched if not request.future.done()]
         self._next_readback = self._monotonic() + READBACK_S
 
-    def _judge(self, request: Request[F], started: float) -> bool:
-        """End the request if its end is known, or its time is over."""
-        name, target = request.feeder.name, request.target
-        travel = f"{request.feeder.travel_s:g} s"
-        reading = self._device.image.breaker(name, self._monotonic())
-        position = reading.position
+    def _judge(self, request: Request[F], reading: BreakerReading, started: float, now: float) -> CommandOutcome | None:
+        """The end of this request, if it is known or its time is over."""
+        position, target = reading.position, request.target
         # A position that the device itself doubts shows neither that it was reached nor that it wasn't.
-        seen = self._device.fresh_since(name, started) and reading.quality is Quality.GOOD
+        seen = reading.quality is Quality.GOOD and self._device.fresh_since(request.feeder.name, started)
         if seen and position is target:
             detail = f"read back {target}"
             if not request.accepted:
                 detail += f"; resolved by readback, the write itself had no valid answer ({request.remark})"
-            self._end(request, Outcome.DONE, detail)
-        elif seen and started >= request.watch_until:
+            return CommandOutcome(Outcome.DONE, position, detail, True)
+        travel = f"{request.feeder.travel_s:g} s"
+        if seen and started >= request.watch_until:
             if request.accepted:
-                self._end(request, Outcome.FAILED, f"accepted, but after {travel} the position is {position}")
-            else:
-                detail = f"no valid answer to the write ({request.remark}); after {travel} the position is {position}"
-                self._end(request, Outcome.UNKNOWN, detail)
-        elif not seen and self._monotonic() >= request.watch_until:
-            reason = self._device.fault(name)
-            self._end(request, Outcome.UNKNOWN, f"written, but for {travel} the position could not be read: {reason}")
-        return request.future.done()
+                detail = f"accepted, but after {travel} the position is {position}"
+                return CommandOutcome(Outcome.FAILED, position, detail, True)
+            detail = f"no valid answer to the write ({request.remark}); after {travel} the position is {position}"
+            return CommandOutcome(Outcome.UNKNOWN, position, detail, True)
+        if not seen and now >= request.watch_until:
+            reason = self._device.fault(request.feeder.name)
+            detail = f"written, but for {travel} the position could not be read: {reason}"
+            return CommandOutcome(Outcome.UNKNOWN, position, detail, True)
+        return None
 
     def _expire(self, request: Request[F]) -> None:
         if request.stage is not Stage.WRITTEN:
             self._end(request, Outcome.NOT_SENT, "the deadline passed before the frame could leave")
 
-    def _end(self, request: Request[F], outcome: Outcome, detail: str, sent: bool | None = None) -> None:
+    def _end(self, request: Request[F], outcome: Outcome, detail: str) -> None:
+        """End a request with the position as it was read last."""
+        left = request.stage is Stage.WRITTEN and outcome is not Outcome.NOT_SENT
+        self._finish(request, CommandOutcome(outcome, self._position(request.feeder.name), detail, left))
+
+    def _finish(self, request: Request[F], outcome: CommandOutcome) -> None:
         """The one place where a request ends."""
         if request.future.done():
             return
         if request.timer is not None:
             request.timer.cancel()
         self._running.pop(request.feeder.name, None)
-        left = request.stage is Stage.WRITTEN and outcome is not Outcome.NOT_SENT if sent is None else sent
-        request.future.set_result(CommandOutcome(outcome, self._position(request.feeder.name), detail, left))
+        request.future.set_result(outcome)
 
     def _position(self, feeder: str) -> Position:
         return self._device.image.breakers[feeder].position()

@@ -186,7 +186,7 @@ class CommandActivities:
         left_s = field.clock.real_seconds_until(order.deadline_us)
         end = await field.driver.operate(order.feeder, order.target, left_s)
         expired = end.outcome is Outcome.NOT_SENT and field.clock.now_us() >= order.deadline_us
-        return OperateAnswer(end.outcome, end.position, end.detail, end.sent, expired)
+        return OperateAnswer(end.outcome, end.position, end.detail, end.sent, expired, end.op_count)
 
     async def read_breaker(self, input_: object) -> ReadAnswer:
         """Read until the breaker is in the target position, or any travel of the last command is certainly over.

@@ -191,7 +191,9 @@ def _classify_command_result(state: Breaker, message: CommandResult) -> Classifi
     if answer.expired and not answer.sent:
         return Classified(Event.OUTLIVED, answer.detail)
     good = answer.outcome in (Outcome.DONE, Outcome.FAILED)
-    seen = Observation(answer.position, Quality.GOOD, state.local, state.op_count) if good else None
+    # With the counter that came with it: the next scan then finds nothing that is not known here already.
+    count = answer.op_count if answer.op_count is not None else state.op_count
+    seen = Observation(answer.position, Quality.GOOD, state.local, count) if good else None
     return Classified(_OUTCOMES[answer.outcome], answer.detail, seen=seen)
 
 

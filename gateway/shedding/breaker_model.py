@@ -101,13 +101,15 @@ class ActivityError(msgspec.Struct, frozen=True):
 
 
 class OperateAnswer(msgspec.Struct, frozen=True):
-    """Result of the activity OperateBreaker. expired: the deadline passed before a frame left."""
+    """Result of the activity OperateBreaker. expired: the deadline passed before a frame left. op_count: the device's own
+    counter, where it was read after the end position."""
 
     outcome: Outcome
     position: Position
     detail: str
     sent: bool
     expired: bool = False
+    op_count: int | None = None
 
 
 class ReadAnswer(msgspec.Struct, frozen=True):

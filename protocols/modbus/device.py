@@ -155,6 +155,13 @@ class ModbusDevice:
         """Read position and local of these feeders; with counters, their operation counters, too."""
         await self.scan(self.blocks_of(feeders, counters=counters), priority)
 
+    async def scan_counters(self, feeders: Iterable[str], priority: Priority) -> None:
+        """Read the operation counters of these feeders."""
+        counted = (self.image.breakers[name].sources.get(Field.OP_COUNT) for name in feeders)
+        sources = {id(source) for source in counted if source is not None}
+        planned = (*self._plan.fast, *self._plan.slow)
+        await self.scan([block for block in planned if id(block.source) in sources], priority)
+
     async def scan(self, blocks: Sequence[Block], priority: Priority) -> None:
         """Read blocks, put them into the image and tell what changed. What fails shows in ``read_at`` of the sources.
 

@@ -136,6 +136,11 @@ class OpcUaDevice:
         """Read position and local of these feeders; with counters, their operation counters, too."""
         await self._scan(self._spots.of(feeders, self.image, counters=counters), priority)
 
+    async def scan_counters(self, feeders: Iterable[str], priority: Priority) -> None:
+        """Read the operation counters of these feeders."""
+        counted = (self.image.breakers[name].sources.get(Field.OP_COUNT) for name in feeders)
+        await self._scan([source for source in counted if isinstance(source, Spot)], priority)
+
     async def _scan(self, spots: Sequence[Spot], priority: Priority) -> None:
         """Read nodes, put them into the image and tell what changed. What fails shows in ``asked_at`` of the spots."""
         batch = self._batches.get(priority)

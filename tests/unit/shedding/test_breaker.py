@@ -72,6 +72,28 @@ def test_open_is_answered_when_the_end_position_was_read():
     )
 
 
+def test_the_outcome_brings_the_counter_and_an_outcome_without_one_leaves_it():
+    counted = book() >> call("open", ask()) << activity("OperateBreaker")
+    counted >> ends(outcome("done", "open", op_count=8)) << answer(outcome="done") << state(op_count=8)
+    counted >> call("close", ask(2)) << activity("OperateBreaker")
+    counted >> ends(outcome("done", "closed")) << answer(outcome="done") << state(op_count=8)
+
+
+def test_a_command_lost_right_after_another_is_proven_unsent_by_the_counter_that_the_first_one_brought():
+    first = book() >> call("open", ask()) << activity("OperateBreaker")
+    (
+        first
+        >> ends(outcome("done", "open", op_count=8))
+        << answer(outcome="done")
+        >> call("close", ask(2))
+        << activity("OperateBreaker")
+        >> ends(outcome("unknown", "unknown"))
+        << activity("ReadBreaker")
+        >> ends(readback("open", op_count=8))
+        << activity("OperateBreaker", target="closed", intent=3)
+    )
+
+
 def test_a_breaker_that_is_there_already_is_not_operated():
     transcript = book(seen=OPEN) >> call("open", ask()) << answer(outcome="done") << nothing()
     transcript << state(intents=None, shed=None)

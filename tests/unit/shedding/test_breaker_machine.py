@@ -103,15 +103,18 @@ class BreakerMachine(RuleBasedStateMachine):
     # the frame under way
 
     @precondition(lambda self: self.operating())
-    @rule(moves=st.booleans(), tells=st.booleans())
-    def frame_ends(self, moves: bool, tells: bool) -> None:
-        """The device executes or not, and the answer comes or is lost."""
+    @rule(moves=st.booleans(), tells=st.booleans(), counts=st.booleans())
+    def frame_ends(self, moves: bool, tells: bool, counts: bool) -> None:
+        """The device executes or not, and the answer comes (with its counter or without) or is lost."""
         if moves:
             self.execute()
         word = ("done" if moves else "failed") if tells else "unknown"
         position = self.position if tells else "unknown"
         if moves or tells or self.book.state.phase is Phase.OPERATING:
-            self.book >> ends({"outcome": word, "position": position, "detail": "", "sent": True}, of="OperateBreaker")
+            told = {"outcome": word, "position": position, "detail": "", "sent": True}
+            if word == "done" and counts and self.counts:
+                told["op_count"] = self.op_count
+            self.book >> ends(told, of="OperateBreaker")
         self.hear()
 
     @precondition(lambda self: self.operating())

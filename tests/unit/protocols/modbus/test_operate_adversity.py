@@ -90,3 +90,37 @@ async def test_a_counter_that_can_not_be_read_now_is_no_counter(site):
     s.rtu.script = lambda request: 4 if request.code == 4 else None
     reading = await s.driver.read_breaker("R0-0", 1.0)
     assert (reading.position, reading.op_count) == (Position.CLOSED, None)
+
+
+async def test_who_commanded_is_told_the_counter_that_came_after_the_end_position(site):
+    s = await site(poll_slow_s=60.0, prepare=lambda rtu: rtu.registers[4].__setitem__(0, 7))
+    result = await s.operate()
+    assert (result.outcome, result.op_count) == (Outcome.DONE, 8)
+    codes = [request.code for request in s.rtu.requests]
+    assert codes[codes.index(5) + 1 :].count(4) == 1, "one read of counters, whatever the number of readback scans"
+
+
+async def test_a_lost_counter_changes_no_verdict(site):
+    s = await site(poll_slow_s=60.0)
+    s.rtu.script = lambda request: "close" if request.code == 4 else None
+    result = await s.operate()
+    assert (result.outcome, result.position, result.sent) == (Outcome.DONE, Position.OPEN, True)
+    assert result.op_count is None
+
+
+async def test_a_counter_that_never_came_is_not_asked_for(site):
+    def refusing(rtu):
+        rtu.script = lambda request: 4 if request.code == 4 else None
+
+    s = await site(poll_slow_s=60.0, prepare=refusing)
+    asked = sum(request.code == 4 for request in s.rtu.requests)
+    result = await s.operate()
+    assert (result.outcome, result.op_count) == (Outcome.DONE, None)
+    assert sum(request.code == 4 for request in s.rtu.requests) == asked
+
+
+async def test_a_command_that_failed_brings_no_counter(site):
+    s = await site(poll_slow_s=60.0, travel_s=0.1)
+    s.rtu.stuck.add(0)
+    result = await s.operate()
+    assert (result.outcome, result.op_count) == (Outcome.FAILED, None)

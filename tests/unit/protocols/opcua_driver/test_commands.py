@@ -25,6 +25,12 @@ async def test_a_method_is_called_and_the_position_read_back(kit):
         assert k.bay.orders == [("F0", "Open()"), ("F0", "Close()")]
 
 
+async def test_the_outcome_brings_the_counter_read_after_the_end_position(kit):
+    async with kit() as k:
+        k.bay.before = lambda name, what: k.bay.set(f"{name}/OpCnt", 1)
+        assert (await k.operate()).op_count == 1
+
+
 async def test_a_value_is_written_in_the_type_of_its_node(kit):
     command = Command(Node("s=F0/Cmd"), Value(7, boolean=False))
     async with kit([feeder("F0", open_cmd=command)]) as k:
