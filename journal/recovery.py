@@ -115,6 +115,8 @@ def recover(connection: sqlite3.Connection, end: ChainEnd) -> Recovered:
 def _named_damage(path: Path) -> Iterator[None]:
     try:
         yield
+    except UnicodeDecodeError as error:  # SQLite's complaint quotes the damage
+        raise JournalCorrupt(f"{path}: the schema is damaged: {error.object!r}") from error
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorname", "") in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
             raise JournalCorrupt(f"{path}: {error}") from error

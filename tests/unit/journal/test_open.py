@@ -162,6 +162,14 @@ async def test_a_crash_during_creation_leaves_a_file_that_can_still_become_a_jou
     await journal.close()
 
 
+async def test_a_damaged_schema_is_named_although_sqlites_complaint_is_no_text(path: Path, head: Head) -> None:
+    content = path.read_bytes()
+    at = content.index(b"CHECK (prev >= 0") + len(b"CHECK (")
+    path.write_bytes(content[:at] + b"\xb0" + content[at + 1 :])
+    with pytest.raises(JournalCorrupt, match="schema"):
+        await Journal.open(path)
+
+
 async def test_a_new_journals_identity_does_not_depend_on_the_wal(path: Path) -> None:
     journal = await Journal.open(path)
     copy = path.with_name("copy.db")
