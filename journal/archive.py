@@ -266,8 +266,11 @@ class ArchiveCheck:
                 if one is None:
                     break
                 self._reason = _complaint(one, self._good, self._expect)
-            except (JournalCorrupt, struct.error) as error:
+            except JournalCorrupt as error:
                 self._reason = str(error)
+                break
+            except struct.error as error:  # a number of another range than any writer gives
+                self._reason = f"it holds what was never written ({error})"
                 break
             if self._reason is None:
                 self._good = Head(one.batch, one.last_seq, one.hash.hex(), one.time_us)

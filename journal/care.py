@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,6 +23,10 @@ from journal.writer import Writer
 COMPLAINTS_AT_MOST = 100
 
 
+def _nothing() -> None:
+    """Nothing runs."""
+
+
 class Care:
     """See above. writing: runs a function on the writer's connection."""
 
@@ -33,7 +37,7 @@ class Care:
         self._identity = identity
         self._close_timeout_s = close_timeout_s
         self._one = asyncio.Lock()
-        self._threads: set[SqliteThread] = set()
+        self._stop: Callable[[], None] = _nothing
         self._closed = False
 
     async def archive(self, before_us: int, folder: Path) -> Archived | None:
@@ -55,7 +59,7 @@ class Care:
         """See ``Journal.backup``."""
         copy = Copy(target, self._identity)
         try:
-            async with self._aside() as thread:
+            async with self._aside(copy.stop) as thread:
                 return await copy.make(thread.run)
         except (sqlite3.Error, OSError) as error:
             raise BackupFailed(f"{target} can't be written: {error}") from error
@@ -68,26 +72,33 @@ class Care:
             async with self._aside() as thread:
                 return await thread.run(_integrity)
         except sqlite3.DatabaseError as error:
+            if self._closed:
+                raise JournalError("the journal is closed") from error
             return [f"the check itself failed: {error}"]
 
     def end(self) -> None:
         """Let nothing begin any more, and interrupt what runs."""
         self._closed = True
-        for thread in self._threads:
-            thread.interrupt()
+        self._stop()
 
     @asynccontextmanager
-    async def _aside(self) -> AsyncIterator[SqliteThread]:
+    async def _aside(self, stop: Callable[[], None] = _nothing) -> AsyncIterator[SqliteThread]:
+        """A connection and thread for one task; ``stop`` lets the function that runs there come to its end soon."""
         async with self._one:
             if self._closed:
                 raise JournalError("the journal is closed")
             thread = await SqliteThread.open(self._path, read_only=True)
-            self._threads.add(thread)
+
+            def end() -> None:
+                stop()
+                thread.interrupt()
+
+            self._stop = end
             try:
                 yield thread
             finally:
-                self._threads.discard(thread)
-                thread.interrupt()  # a cancelled caller waits for no long statement
+                self._stop = _nothing
+                end()  # a cancelled caller waits for no long statement
                 await thread.close(self._close_timeout_s)
 
 

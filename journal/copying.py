@@ -111,9 +111,12 @@ class Copy:
         if mark.alarm:
             raise BackupFailed(f"the copy is whole, but {mark.alarm}")
 
-    def abandon(self) -> None:
-        """Stop a copying that is under way, and remove what it left; harmless after a success."""
+    def stop(self) -> None:
+        """Let a copying that is under way fail soon. May be called from any thread."""
         self._stop.set()
+
+    def abandon(self) -> None:
+        """Remove what a failed copying left; harmless after a success."""
         with suppress(OSError):
             self._part.unlink(missing_ok=True)
 

@@ -25,6 +25,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -195,7 +196,8 @@ class Retention:
         except OSError as error:
             raise ArchiveFailed(f"{part} can't be written: {error}") from error
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # what stays is overwritten by the next one
+                part.unlink(missing_ok=True)
         return name, result.file_sha256
 
 
