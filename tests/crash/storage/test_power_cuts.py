@@ -103,7 +103,8 @@ async def cut_and_judge(memory: Path, seed: int, cuts: int, *, weak: bool = Fals
         life = live(live_in, state, given, steps, dice, weak=weak)
         lay_out(life.left, cut_to)
         found = await judge(cut_to / DB, given, life.acknowledged, life.asked, go_on=False)
-        violations += [f"seed {seed}, cut {number}: {complaint}" for complaint in found.complaints]
+        if found.complaints:
+            violations.append(f"seed {seed}, cut {number}: {'; '.join(found.complaints)}")
         if found.complaints or found.steps is None or number % CUTS_PER_JOURNAL == 0:
             given, state, steps = Given(seed + number, large=1_500), await made(cut_to), 0
         else:
