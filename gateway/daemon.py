@@ -7,7 +7,8 @@ server → ready. Stop: take nothing more → end operators' sessions → let co
 What must stay true: nothing is written to the field before every breaker was read or is known not to answer; a hold after
 a restart outlives further restarts, until an operator releases it; when the journal fails, outputs are held at once and
 the process ends (the service manager starts it again); every start and every orderly stop is a record in the journal;
-what fails inside the operators' server ends neither control nor the process.
+what fails inside the operators' server, or in the care of the journal, ends neither control nor the process; a journal
+that a person must look at is refused, with an exit code at which the service manager does not start again.
 On a crash nothing has to be cleaned up: the next start does it all.
 """
 
@@ -25,14 +26,17 @@ import structlog
 
 from config import Site, load_site
 from gateway import __version__, logs
-from gateway.clock import SystemClock, synchronized, wall_now
+from gateway.clock import SystemClock, wall_now
 from gateway.clock_check import ClockCheck
 from gateway.control import ControlServer, SocketInUse
 from gateway.durable import Engine, Registry
 from gateway.durable.codec import Json
+from gateway.health import health_of, watchdog_of
+from gateway.housekeeping import Housekeeping
+from gateway.housekeeping_heads import Heads, signing
 from gateway.http_call import register_http
-from gateway.notify import Notifier, Watchdog, watchdog_interval_s
-from gateway.operations import Desk, Health, committed_station, handlers
+from gateway.notify import Notifier
+from gateway.operations import Desk, handlers
 from gateway.operator.alarms import register_alarms
 from gateway.outputs import Outputs
 from gateway.programs import ProgramError, load_programs
@@ -41,14 +45,12 @@ from gateway.shedding.application import register
 from gateway.shedding.entities import transformer_id
 from gateway.shedding.field import Field
 from gateway.shedding.gate import OutputGate
-from gateway.shedding.report import Proof, render_report
 from gateway.shedding.substation import Transformer
 from gateway.starting import StartError, check_owner, clock_of, spare_the_loop
-from gateway.story import tell_story
 from gateway.supervision import Supervision, record
 from gateway.trend import TrendStore
 from gateway.watch import CommittedBreakers, Observer, Watch
-from journal import Journal, JournalError
+from journal import Journal, JournalCorrupt, JournalError, JournalNewer, JournalNotFound
 from protocols.base import Driver
 from protocols.fleet import make_driver
 
@@ -59,16 +61,22 @@ if TYPE_CHECKING:
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 DRAIN_S = 8.0
-HEAD_EVERY_S = 600.0
-WATCH_LATE_S = 5.0
-OK, FAILED, WRONG_CONFIGURATION = 0, 1, 2
+OK, FAILED, WRONG_CONFIGURATION, REFUSED_JOURNAL = 0, 1, 2, 4
+_ENDS_WITH: tuple[tuple[type[Exception], int], ...] = (
+    (ProgramError, WRONG_CONFIGURATION),
+    (JournalCorrupt, REFUSED_JOURNAL),
+    (JournalNewer, REFUSED_JOURNAL),
+    (JournalNotFound, REFUSED_JOURNAL),
+)
+"""What starting again would not mend; a person has to see to it. The unit does not start again at these exit codes."""
 
 
 async def run(site_path: Path) -> int:
     """Run the daemon of a site until it is told to stop; its exit code.
 
     Errors: ConfigErrors; everything else that keeps it from starting is said on standard error, with exit code 1;
-    2 for a program of the site's own that can't be loaded: starting again would not mend it.
+    2 for a program of the site's own that can't be loaded, 4 for a journal that must not be written: starting again would
+    not mend it.
     """
     site = load_site(site_path)
     logs.configure(site.gateway.log_level, site.gateway.log_format)
@@ -81,7 +89,7 @@ async def run(site_path: Path) -> int:
     except (JournalError, SocketInUse, ProgramError, StartError, OSError) as error:
         log.critical("failed" if started else "not_started", error=str(error), kind=type(error).__name__)
         print(f"gridlatch: {error}", file=sys.stderr)
-        return WRONG_CONFIGURATION if isinstance(error, ProgramError) else FAILED
+        return next((code for kind, code in _ENDS_WITH if not started and isinstance(error, kind)), FAILED)
 
 
 @dataclass(slots=True)
@@ -97,6 +105,7 @@ class Parts:
     trend: TrendStore
     observer: Observer
     watch: Watch
+    heads: Heads
     files: Files | None
     """Certificates and users of operators; None for a site without them."""
 
@@ -113,6 +122,15 @@ class Daemon:
         self._reload = Reload(parts.engine, parts.field, self._notifier, self._outputs.reconciled)
         self._clock_check = ClockCheck(parts.engine, parts.clock)
         self._door: Door | None = None
+        self._care = Housekeeping(
+            parts.journal,
+            parts.engine,
+            parts.field,
+            parts.trend,
+            parts.heads,
+            lambda: 0 if self._door is None else self._door.unrecorded,
+            (JournalError, OSError),
+        )
 
     @classmethod
     async def open(cls, site: Site, stack: contextlib.AsyncExitStack) -> Daemon:
@@ -166,6 +184,7 @@ class Daemon:
             trend,
             observer,
             Watch(engine, field, trend, observer, CommittedBreakers(engine), armed),
+            Heads(journal.head, signing(state_dir), lambda: field.site.journal.head_every_s),
             files,
         )
         return cls(site, parts)
@@ -176,16 +195,19 @@ class Daemon:
         self._supervision.watch_signals(self._reload.run)
         parts.engine.start()
         try:
+            self._care.begin()
             record(parts.engine, "started", version=__version__, config_sha256=self.site.sha256, site=self.site.name)
-            desk = Desk(parts.engine, parts.field, parts.watch, parts.clock, self._health(), parts.journal)
+            health = health_of(parts, self.site, self._outputs, self._care, self._door_status, self._warnings)
+            desk = Desk(parts.engine, parts.field, parts.watch, parts.clock, health, parts.journal)
             gateway = self.site.gateway
             self._make_door(desk)
             async with ControlServer(gateway.socket, gateway.socket_mode, handlers(desk)):
                 await parts.driver.start(parts.observer)
                 spawn(self._bring_up(), "bring-up")
-                spawn(self._watchdog().run(), "watchdog")
+                spawn(watchdog_of(parts, self._notifier, self._outputs).run(), "watchdog")
                 spawn(self._clock_check.run(), "clock")
-                spawn(self._send_heads(), "heads")
+                spawn(parts.heads.run(), "heads")
+                spawn(self._care.run(), "care of the journal")
                 return await self._until_end()
         finally:
             await self._shut_down()
@@ -251,78 +273,11 @@ class Daemon:
         # Without a journal nothing that ends now can be kept: the next start reads it back.
         await parts.engine.stop(DRAIN_S if parts.engine.failure is None else 0.0)
         await parts.driver.stop()
-        head = parts.journal.head()
+        head = parts.heads.send()
         log.info("stopped", journal_batch=head.batch, journal_hash=head.hash_hex)
 
-    async def _send_heads(self) -> None:
-        """Send the head of the hash chain out of this file, so that a cut tail can be found."""
-        while True:
-            head = self.parts.journal.head()
-            log.info("journal_head", batch=head.batch, seq=head.seq, hash=head.hash_hex)
-            await asyncio.sleep(HEAD_EVERY_S)
-
-    def _watchdog(self) -> Watchdog:
-        parts = self.parts
-
-        async def journal() -> str | None:
-            await parts.journal.probe()
-            return None
-
-        async def watch() -> str | None:
-            if not self._outputs.reconciled.is_set():
-                return None
-            late_s = asyncio.get_running_loop().time() - parts.watch.looked_at
-            return f"nobody has looked at the load for {late_s:.1f} s" if late_s > WATCH_LATE_S else None
-
-        async def engine() -> str | None:
-            await parts.engine.on_disk()
-            return None
-
-        return Watchdog(self._notifier, watchdog_interval_s(), {"journal": journal, "engine": engine, "watch": watch})
-
-    def _health(self) -> Health:
-        parts = self.parts
-
-        def head() -> tuple[int, int, str]:
-            now = parts.journal.head()
-            return now.seq, now.batch, now.hash_hex
-
-        async def verify() -> dict[str, Json]:
-            result = await parts.journal.verify()
-            return {
-                "ok": result.ok,
-                "batches": result.batches,
-                "records": result.records,
-                "head": result.head.hash_hex,
-                "problem": result.reason,
-            }
-
-        async def report(proofs: list[Proof]) -> str:
-            states = parts.watch.committed_breakers()
-            data = await tell_story(
-                parts.journal,
-                parts.trend,
-                parts.field,
-                committed_station(parts.engine, parts.field),
-                states,
-                parts.journal.head().hash_hex,
-                parts.engine.now_us(),
-                proofs,
-            )
-            return await asyncio.to_thread(render_report, data)
-
-        return Health(
-            parts.engine.now_us(),
-            str(self.site.gateway.state_dir / "journal.db"),
-            head,
-            synchronized,
-            verify,
-            report,
-            self._outputs.why_not_released,
-            self._outputs.release,
-            self._warnings,
-            lambda: None if self._door is None else self._door.status(),
-        )
+    def _door_status(self) -> Json:
+        return None if self._door is None else self._door.status()
 
     def _warnings(self) -> list[str]:
         told = [warning for warning in (self._clock_check.warning, self._reload.refused) if warning]

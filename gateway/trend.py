@@ -2,7 +2,7 @@
 
 Samples are telemetry, not evidence: they don't go through the journal, are not synced, and a crash may lose the last
 second. What must stay true: the store is bounded (files of ``MAX_BYTES``, ``KEEP`` of them), and a disk that is full or
-broken costs samples, never control: lost samples are counted.
+broken costs samples, never control: lost samples are counted. Where space gets short, the oldest file goes first.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ class TrendSample:
     capacity_kw: float
     shed_kw: float
     open_breakers: int
+
+
+def is_trend(name: str) -> bool:
+    """Whether a file of the folder is one of the store's."""
+    return name == "trend.csv" or any(name == f"trend.{number}.csv" for number in range(1, KEEP))
 
 
 class TrendStore:
@@ -61,6 +66,19 @@ class TrendStore:
         except OSError:
             self._whole = False
             self.lost += 1
+
+    def drop_oldest(self) -> tuple[str, int] | None:
+        """Remove the oldest file but the one that is being written; its name and bytes, None if there is none.
+
+        Errors: OSError.
+        """
+        for number in range(KEEP - 1, 0, -1):
+            oldest = self._folder / f"trend.{number}.csv"
+            with contextlib.suppress(FileNotFoundError):
+                size = oldest.stat().st_size
+                oldest.unlink()
+                return oldest.name, size
+        return None
 
     def _rotate(self) -> None:
         for number in range(KEEP - 1, 0, -1):

@@ -1,9 +1,9 @@
 """``gridlatch``: the command line.
 
-``run``, ``check``, ``replay``, ``certs`` and ``users`` work on a site's folder; every other command asks the running
-daemon over its control socket, and needs nothing of the site but the socket's path. What must stay true: results go to
-standard output and everything else to standard error; the exit code tells what to do next (see ``ExitCode``); ``--json``
-prints the daemon's result as it is. A crash or Ctrl-C here changes nothing in the daemon.
+``run``, ``check``, ``replay``, ``certs``, ``users`` and some of ``journal`` work on a site's folder; every other command
+asks the running daemon over its control socket, and needs nothing of the site but the socket's path. What must stay true:
+results go to standard output and everything else to standard error; the exit code tells what to do next (see
+``ExitCode``); ``--json`` prints the daemon's result as it is. A crash or Ctrl-C here changes nothing in the daemon.
 
 Everything that takes long to import is imported where it is used: ``gridlatch status`` is typed often.
 """
@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.cli.commands import BUILDERS, Request, UsageError
+from gateway.cli.journal import OFFLINE, WITHOUT_DAEMON
 from gateway.cli.parser import DEFAULT_SITE, build_parser
+from gateway.cli.site_paths import socket_of
 from gateway.control_client import Code, ControlError, DaemonSilent, DaemonUnreachable, JsonValue, call
-
-DEFAULT_SOCKET = "state/gridlatch.sock"
 
 
 class ExitCode(enum.IntEnum):
@@ -89,6 +89,8 @@ def _run(options: argparse.Namespace) -> int:
         return histories.replay(options, DEFAULT_SITE)
     if options.command in ("certs", "users"):
         return _run_on_files(options)
+    if options.command == "journal" and options.command2 in OFFLINE:
+        return _journal_offline(options)
     command = " ".join(word for word in (options.command, getattr(options, "command2", None)) if word)
     acts = False
     try:
@@ -96,7 +98,7 @@ def _run(options: argparse.Namespace) -> int:
             return _export(options)
         request = BUILDERS[command](options)
         acts = request.acts
-        result = call(_socket_of(options), request.op, request.args, request.timeout_s)
+        result = call(socket_of(options, DEFAULT_SITE), request.op, request.args, request.timeout_s)
     except UsageError as error:
         return _complain(str(error), ExitCode.USAGE)
     except ControlError as error:
@@ -106,6 +108,8 @@ def _run(options: argparse.Namespace) -> int:
             return _complain(f"{error}. OUTCOME UNKNOWN: look before you ask again", ExitCode.UNKNOWN_OUTCOME)
         return _complain(str(error), ExitCode.UNREACHABLE)
     except DaemonUnreachable as error:
+        if command in WITHOUT_DAEMON and options.socket is None:
+            return _journal_offline(options)
         return _complain(str(error), ExitCode.UNREACHABLE)
     written = _show(command, options, result)
     return written or _exit_of(request, result)
@@ -122,36 +126,28 @@ def _run_on_files(options: argparse.Namespace) -> int:
         return _complain(str(error), ExitCode.USAGE)
 
 
+def _journal_offline(options: argparse.Namespace) -> int:
+    """The journal's file itself, which no daemon owns."""
+    from gateway.cli.journal_offline import run
+
+    try:
+        return run(options, DEFAULT_SITE)
+    except UsageError as error:
+        return _complain(str(error), ExitCode.USAGE)
+
+
 def _export(options: argparse.Namespace) -> int:
     """Histories to a file: asked of the daemon one by one, or read out of a journal without it."""
     from gateway.cli import histories
 
     if options.journal is not None:
         return histories.export(options, _nobody)
-    socket = _socket_of(options)
+    socket = socket_of(options, DEFAULT_SITE)
     return histories.export(options, lambda one: call(socket, one.op, one.args, one.timeout_s))
 
 
 def _nobody(request: Request) -> JsonValue:
     raise UsageError("a journal is read without a daemon")
-
-
-def _socket_of(options: argparse.Namespace) -> Path:
-    """The control socket: as given, or as the site's ``site.toml`` says. The rest of the site is not read."""
-    if options.socket is not None:
-        return Path(options.socket)
-    site = Path(options.site or os.environ.get("GRIDLATCH_SITE") or DEFAULT_SITE)
-    import tomllib
-
-    try:
-        file = site / "site.toml" if site.is_dir() else site
-        gateway = tomllib.loads(file.read_text(encoding="utf-8")).get("gateway", {})
-    except FileNotFoundError:
-        raise UsageError(f"there is no site at {site}; say --site DIR, --socket PATH or set GRIDLATCH_SITE") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"the site at {site} can't be read: {error}") from None
-    name = gateway.get("socket", DEFAULT_SOCKET) if isinstance(gateway, dict) else DEFAULT_SOCKET
-    return Path(file.absolute().parent, str(name))
 
 
 def _show(command: str, options: argparse.Namespace, result: JsonValue) -> int:
@@ -198,7 +194,7 @@ def _exit_of(request: Request, result: JsonValue) -> int:
         return _EXIT_OF_OUTCOME.get(fields.text("outcome"), ExitCode.REFUSED)
     if request.op == "override" and not fields.flag("accepted"):
         return ExitCode.REFUSED
-    if request.op == "audit.verify" and not fields.flag("ok"):
+    if request.op in ("audit.verify", "journal.check") and not fields.flag("ok"):
         return ExitCode.FAILED
     return ExitCode.OK
 

@@ -18,7 +18,9 @@ carries ``actor``, the name that a person gave; the daemon knows the user of the
     breakers.show   feeder                                     override            decision reason [instance feeder
     mode            mode reason actor                                              expires_s] actor
     release         reason actor                               audit.list          [since until user op refused
-                                                                before limit]
+    journal.stats                                              before limit]
+    journal.check   actor                                      journal.archive     [before] actor
+    journal.backup  target actor
 
 What must stay true: an operation that acts is never asked twice, and when its answer is lost the person is told that
 the outcome is unknown. Nothing here touches the field or the journal: the daemon does.
@@ -32,7 +34,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.cli import audit
+from gateway.cli import audit, journal
 from gateway.control_client import JsonValue
 
 READ_TIMEOUT_S = 30.0
@@ -209,6 +211,14 @@ def _audit_verify(options: argparse.Namespace) -> Request:
     return Request("audit.verify", {}, acts=False, timeout_s=600.0)
 
 
+def _journal_stats(options: argparse.Namespace) -> Request:
+    return _question("journal.stats")
+
+
+def _journal_act(options: argparse.Namespace) -> Request:
+    return _action(options, f"journal.{options.command2}", journal.arguments(options), journal.LONG_S)
+
+
 BUILDERS: dict[str, Callable[[argparse.Namespace], Request]] = {
     "status": _status,
     "timers": _timers,
@@ -238,5 +248,9 @@ BUILDERS: dict[str, Callable[[argparse.Namespace], Request]] = {
     "report": _report,
     "audit list": _audit_list,
     "audit verify": _audit_verify,
+    "journal stats": _journal_stats,
+    "journal check": _journal_act,
+    "journal backup": _journal_act,
+    "journal archive": _journal_act,
 }
 """Command (with its second word, if it has one) → its request."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from gateway import __version__
 from gateway.cli.audit import add_list
 from gateway.cli.commands import DECISIONS
+from gateway.cli.journal import add_journal
 from gateway.cli.site_parser import add_certs, add_users
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def build_parser() -> argparse.ArgumentParser:
     listing.add_argument("--limit", type=_count, help="at most so many (100)")
     add_list(listing)
     audit_commands.add_parser("verify", parents=ask, help="check the journal's hash chain from its first batch on")
+    add_journal(commands, ask, act, _text, DEFAULT_SITE)
     add_certs(commands, DEFAULT_SITE)
     add_users(commands, DEFAULT_SITE)
     return parser

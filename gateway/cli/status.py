@@ -183,7 +183,7 @@ def _gateway(result: Fields, day: str) -> list[str]:
         _row(
             "Journal",
             f"{count(journal.number('records'))} records in batch {count(journal.number('batch'))}, "
-            f"head {journal.text('hash')[:16]}, {journal.text('path')}",
+            f"head {journal.text('hash')[:16]}{_kept(journal, day)}, {journal.text('path')}",
         ),
         *_operators(result),
         _row(
@@ -193,6 +193,15 @@ def _gateway(result: Fields, day: str) -> list[str]:
             f"{count(engine.number('replays'))} replays",
         ),
     ]
+
+
+def _kept(journal: Fields, day: str) -> str:
+    """How large the journal is, how full its disk, and when its head was sent out last; from a daemon that tells it."""
+    size, disk, sent = journal.number("file_bytes"), journal.number("disk_pct"), journal.part("signed_head")
+    told = [] if size is None else [f"{size / 2**20:.1f} MB"]
+    told += [] if disk is None else [f"disk {disk:.0f} % full"]
+    told += [f"head {'signed' if sent.raw('signed') else 'UNSIGNED'} {moment(sent.text('at'), day)}"] if sent else []
+    return "".join(f", {one}" for one in told)
 
 
 def _operators(result: Fields) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from gateway.cli.audit import audit_lines
 from gateway.cli.fields import MISSING, Fields, count, duration, moment, moment_us, plain, table, with_short_times
+from gateway.cli.journal import archive_lines, backup_lines, check_lines, stats_lines
 from gateway.cli.status import Paint, status_lines
 from gateway.cli.timeline import timeline_lines
 from gateway.cli.why import why_lines
@@ -252,4 +253,8 @@ _WRITERS: dict[str, Callable[[Fields], list[str]]] = {
     "release": _detail,
     "audit list": audit_lines,
     "audit verify": _audit,
+    "journal stats": stats_lines,
+    "journal check": check_lines,
+    "journal backup": backup_lines,
+    "journal archive": archive_lines,
 }

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from gateway.control import Handler
 from gateway.durable.codec import Json
-from gateway.operations import audit, breakers, entities, instances, station, stories
+from gateway.operations import audit, breakers, entities, instances, journal, station, stories
 from gateway.operations.arguments import Arguments
 from gateway.operations.desk import Desk, Health, Operation, committed_station, handler
 from gateway.operations.status import status, timers
@@ -62,6 +62,10 @@ OPERATIONS: Mapping[str, Operation] = {
     "report": _report,
     "audit.list": audit.show_list,
     "audit.verify": _audit_verify,
+    "journal.stats": journal.stats,
+    "journal.check": journal.check,
+    "journal.backup": journal.backup,
+    "journal.archive": journal.archive,
 }
 
 

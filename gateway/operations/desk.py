@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -36,6 +36,9 @@ from gateway.shedding.report import Proof
 from gateway.shedding.substation import Substation
 from gateway.watch import Watch
 
+if TYPE_CHECKING:
+    from gateway.housekeeping import Housekeeping
+
 _CODES: tuple[tuple[type[Exception], Code], ...] = (
     (NotFoundError, Code.NOT_FOUND),
     (GoneError, Code.GONE),
@@ -58,7 +61,7 @@ class Health:
 
     head: sequence number, batch and hash of the journal's last record. why_not_released: why nobody can let outputs go
     now, empty if somebody can. release: let them go in this person's name; what became of it, in words. operators: the OPC
-    UA server and who is there, None for a site without one.
+    UA server and who is there, None for a site without one. care: who looks after the journal, None if nobody does.
     """
 
     started_us: int
@@ -71,6 +74,7 @@ class Health:
     release: Callable[[str], str]
     warnings: Callable[[], list[str]]
     operators: Callable[[], Json] = lambda: None
+    care: Housekeeping | None = None
 
 
 Record = tuple[int, str, str, int, bytes]

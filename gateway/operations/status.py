@@ -11,7 +11,6 @@ from gateway import __version__
 from gateway.clock import iso
 from gateway.durable.codec import Json
 from gateway.durable.instances import Orchestration
-from gateway.logs import lost_lines
 from gateway.operations.arguments import Arguments, limit
 from gateway.operations.desk import Desk
 from gateway.operations.station import stands_still
@@ -72,13 +71,9 @@ async def timers(desk: Desk, args: Arguments) -> Json:
 def warnings(desk: Desk, station: Substation) -> list[str]:
     """What a person should see to, one sentence each."""
     own = desk.health.warnings()
-    return [*_stands_still(desk, station), *desk.field.site.warnings, *own, *_not_kept()]
-
-
-def _not_kept() -> list[str]:
-    """A log that can't be written is told where people look, for the log can't tell it."""
-    lost = lost_lines()
-    return [f"{lost} lines of the log could not be written"] if lost else []
+    care = desk.health.care
+    journal = [] if care is None else care.warnings()
+    return [*_stands_still(desk, station), *journal, *desk.field.site.warnings, *own]
 
 
 def _stands_still(desk: Desk, station: Substation) -> list[str]:
@@ -97,7 +92,9 @@ def held(desk: Desk, station: Substation) -> dict[str, Json]:
 
 def _journal(desk: Desk) -> dict[str, Json]:
     seq, batch, head = desk.health.head()
-    return {"seq": seq, "batch": batch, "hash": head, "records": seq, "path": desk.health.journal_path}
+    told: dict[str, Json] = {"seq": seq, "batch": batch, "hash": head, "records": seq, "path": desk.health.journal_path}
+    care = desk.health.care
+    return told if care is None else told | care.told()
 
 
 def _transformer(desk: Desk) -> dict[str, Json]:

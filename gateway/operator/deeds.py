@@ -45,10 +45,12 @@ _GOOD = frozenset({Doing.LOGIN, Doing.LOGOUT, Doing.SESSION_EXPIRED})
 
 
 class Deeds:
-    """Keeps the record. counts: how often what was done since the start, also what is not recorded one by one."""
+    """Keeps the record. counts: how often what was done since the start, also what is not recorded one by one.
+    unrecorded: how often no record could be made."""
 
     def __init__(self, engine: Engine, announcer: Announcer, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.counts: Counter[Doing] = Counter()
+        self.unrecorded = 0
         self._engine = engine
         self._announcer = announcer
         self._quota = Quota(EACH_MINUTE, ALL_MINUTE, MINUTE_S, monotonic)
@@ -94,7 +96,12 @@ class Deeds:
             self._announcer.tell("DeedsSuppressed", detail, Count=count)
 
     def _record(self, told: Mapping[str, Json]) -> asyncio.Future[None]:
-        written = self._engine.record("", "audit", told)
+        try:
+            written = self._engine.record("", "audit", told)
+        except (TypeError, ValueError, OverflowError) as error:  # what no JSON can hold: who asked is refused
+            self.unrecorded += 1
+            log.critical("audit_failed", op=told.get("op"), error=str(error))
+            raise
         # A failed journal ends the daemon elsewhere.
         written.add_done_callback(lambda done: done.cancelled() or done.exception())
         return written

@@ -142,6 +142,11 @@ class Door:
         self._open = False
         self._keys.close()
 
+    @property
+    def unrecorded(self) -> int:
+        """How many acts of operators could not be recorded since the start."""
+        return self._backend.deeds.unrecorded
+
     def site_changed(self, _: Site) -> None:
         """The site's files were read again."""
         if self._feed is not None:

@@ -40,6 +40,13 @@ GATEWAY = ObjectType(
             "SHA-256 of the journal's hash chain at JournalBatch, hexadecimal. Keep it elsewhere: with it a cut tail "
             "can be proven.",
         ),
+        Variable("HeadBatch", _INT64, "Number of the batch whose head was signed and sent out last."),
+        Variable("HeadHash", _STRING, "SHA-256 of the hash chain at HeadBatch, hexadecimal."),
+        Variable(
+            "HeadSignature",
+            _STRING,
+            "The head signed by the device's key, in one line: keep it elsewhere; gridlatch audit verify --head takes it.",
+        ),
         Variable("Site", _STRING, "Name of the site."),
         Variable("Version", _STRING, "Version of gridlatch."),
         Variable("ConfigHash", _STRING, "SHA-256 over every file of the site's configuration in use, hexadecimal."),

@@ -17,6 +17,7 @@ from functools import partial
 from gateway.clock import from_us, wall_now
 from gateway.durable.codec import Json, unpack_plain
 from gateway.durable.instances import Instance, Orchestration, decode_state
+from gateway.housekeeping_troubles import TYPES, CareTrouble
 from gateway.operations.desk import Desk
 from gateway.operator import names
 from gateway.operator.acts import Acts
@@ -147,6 +148,7 @@ class Happenings:
         self._backend.deeds.look()
         self._look_at_gate()
         self._look_at_journal()
+        self._look_at_care()
         if self._desk.watch.ticks:  # before that nobody has looked, and what was wrong is not over for that
             self._look_at_breakers()
         self._look_at_links()
@@ -250,6 +252,20 @@ class Happenings:
             server.alarm(_uncommitted("journal_trouble", trouble, self._desk.engine.now_us()))
         self._late = late
         self._stand_one("journal_trouble", trouble if late else None, "JournalTroubleAlarm")
+
+    def _look_at_care(self) -> None:
+        """What is wrong with the journal's file, its disk, or its record-keeping, as who looks after it says."""
+        care = self._desk.health.care
+        if care is None:
+            return
+        for type_name in TYPES:
+            found = {one.key: one for one in care.troubles if one.type == type_name}
+
+            def make(key: str, occurrence: str, found: dict[str, CareTrouble] = found) -> Trouble:
+                one = found[key]
+                return Trouble(one.type, names.GATEWAY, one.message, occurrence, one.severity)
+
+            self._backend.alarms.stand(type_name, {key: one.occurrence for key, one in found.items()}, make)
 
 
 def _of_breaker(type_name: str, words: str, key: str, what: str) -> Trouble:

@@ -56,6 +56,7 @@ def gateway(desk: Desk, station: Substation) -> Values:
         "JournalSeq": Sample(seq),
         "JournalBatch": Sample(batch),
         "JournalHead": Sample(head),
+        **_sent_head(desk),
         "Site": sample(site.name),
         "Version": sample(__version__),
         "ConfigHash": sample(site.sha256),
@@ -65,6 +66,14 @@ def gateway(desk: Desk, station: Substation) -> Values:
         "DevicesUp": sample(_number(found["up"])),
         "DevicesTroubled": _texts(troubled),
     }
+
+
+def _sent_head(desk: Desk) -> Values:
+    """The head that was sent out last."""
+    sent = None if desk.health.care is None else desk.health.care.heads.sent
+    if sent is None:
+        return {name: sample(None) for name in ("HeadBatch", "HeadHash", "HeadSignature")}
+    return {"HeadBatch": Sample(sent.batch), "HeadHash": Sample(sent.hash_hex), "HeadSignature": _text(sent.line)}
 
 
 def _health(mode: str, is_held: bool, why: str, told: list[str], troubled: list[str], feeders: int) -> tuple[str, str]:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli import DEFAULT_SOCKET, main
+from gateway.cli import main
 from gateway.cli.commands import BUILDERS
+from gateway.cli.site_paths import DEFAULT_SOCKET
 from gateway.control import Code, ControlError, ControlServer, JsonValue
 from gateway.operations import OPERATIONS
 
@@ -126,6 +127,7 @@ class CardboardDaemon:
         ops |= {"instances.rewind", "instances.restart", "instances.purge", "why", *PARTS_OF_COMMANDS}
         ops |= {f"entities.{verb}" for verb in ("list", "show", "clean")}
         ops |= {f"breakers.{verb}" for verb in ("list", "show", "open", "close", "block", "unblock")}
+        ops |= {f"journal.{verb}" for verb in ("stats", "check", "backup", "archive")}
         self.ops = ops
         self._server = ControlServer(path, 0o600, {op: self._handler(op) for op in ops})
         self._thread = threading.Thread(target=self._loop.run_forever)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import gateway.trend
-from gateway.trend import KEEP, TrendSample, TrendStore
+from gateway.trend import KEEP, TrendSample, TrendStore, is_trend
 
 
 def sample(number: int, load: float | None = 100.0) -> TrendSample:
@@ -63,3 +63,27 @@ def test_a_line_that_a_crash_cut_short_swallows_no_other(tmp_path, cut):
     after = TrendStore(tmp_path)
     after.append(sample(3))
     assert after.read(0, 10_000_000) == [sample(1), sample(3)]
+
+
+def test_where_space_gets_short_the_oldest_file_goes_first_and_never_the_one_that_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(gateway.trend, "MAX_BYTES", 300)
+    store = TrendStore(tmp_path)
+    for number in range(200):
+        store.append(sample(number))
+    newest = store.read(0, 10**12)[-1]
+    dropped = []
+    while (one := store.drop_oldest()) is not None:
+        dropped.append(one[0])
+        assert one[1] > 0
+    assert dropped == ["trend.3.csv", "trend.2.csv", "trend.1.csv"]
+    store.append(sample(200))
+    assert store.read(0, 10**12)[-2:] == [newest, sample(200)]
+
+
+def test_its_files_are_told_from_others():
+    assert [
+        name for name in ("trend.csv", "trend.3.csv", "trend.4.csv", "trend.x", "journal.db") if is_trend(name)
+    ] == [
+        "trend.csv",
+        "trend.3.csv",
+    ]

@@ -40,6 +40,7 @@ CELLS: dict[str, set[Role]] = {
     "see ShedStarted": {V, O, E, A},
     "see BreakerFailedAlarm": {V, O, E, A},
     "see JournalTroubleAlarm": {V, O, E, S, A},
+    "see DiskSpaceAlarm": {V, O, E, S, A},
     "see LoginFailed": {S, A},
     "see AttackSeen": {S, A},
 }

@@ -14,8 +14,8 @@ from tests.core_station import make_feeder, make_site
 
 NAMES = {
     "GatewayType": (
-        "Health HealthSentence Mode Held HeldWhy ClockSynchronised WallStep JournalSeq JournalBatch JournalHead Site "
-        "Version ConfigHash Started Warnings DevicesTotal DevicesUp DevicesTroubled"
+        "Health HealthSentence Mode Held HeldWhy ClockSynchronised WallStep JournalSeq JournalBatch JournalHead "
+        "HeadBatch HeadHash HeadSignature Site Version ConfigHash Started Warnings DevicesTotal DevicesUp DevicesTroubled"
     ),
     "GridStressType": "Transformer LoadKw CapacityKw Percent Quality Zone Armed Since HotSpot Ambient",
     "LoadSheddingType": (

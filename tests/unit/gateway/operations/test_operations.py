@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 
 from config.models import Mode
 from gateway.control import Code, ControlError
-from gateway.operations import Health
+from gateway.operations import Desk, Health
 from protocols.base import Position
 from tests.core_station import Station
 
@@ -170,11 +171,12 @@ async def test_timers_come_in_pages_with_the_next_one_first(ask: Ask) -> None:
     assert (await ask("status"))["next_timer"] == told["timers"][0]
 
 
-async def test_the_status_tells_that_lines_of_the_log_were_lost(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.logs._lost_lines", 0)
-    assert not any("log" in warning for warning in (await ask("status"))["warnings"])
-    monkeypatch.setattr("gateway.logs._lost_lines", 3)
-    assert "3 lines of the log could not be written" in (await ask("status"))["warnings"]
+async def test_the_status_tells_what_is_wrong_with_the_journal_and_how_it_stands(ask: Ask, desk: Desk) -> None:
+    care: Any = SimpleNamespace(warnings=lambda: ["the disk is full"], told=lambda: {"file_bytes": 4096})
+    desk.health.care = care
+    told = await ask("status")
+    assert told["warnings"] == ["the disk is full"]
+    assert (told["journal"]["file_bytes"], told["journal"]["seq"]) == (4096, 7)
 
 
 async def test_the_status_tells_the_journal_and_whether_outputs_are_held(ask: Ask, station: Station) -> None:

@@ -1,0 +1,163 @@
+"""The journal's file without a daemon: what commands do to it, each noted for the record of the next start.
+
+What must stay true: nothing here touches a journal that a daemon owns; who changes something is noted, durably, before
+it is done. A crash here: the journal's own functions say what is there then; the note is recorded as interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import journal
+from gateway.clock import wall_now
+from gateway.durable.codec import Json
+from gateway.housekeeping_acts import DONE, FAILED, Act
+from journal import BackupFailed, Journal, JournalError, JournalLocked, JournalNotFound
+
+Told = dict[str, Json]
+
+
+class OfflineCareError(Exception):
+    """Nothing was changed; the text says why. refused: a daemon owns the journal, or something is there already.
+    missing: there is no journal."""
+
+    def __init__(self, why: str, *, refused: bool = False, missing: bool = False) -> None:
+        super().__init__(why)
+        self.refused = refused
+        self.missing = missing
+
+
+def stats(path: Path) -> Told:
+    """Its figures, as a start would find it. Errors: OfflineCareError."""
+
+    async def look() -> Told:
+        opened = await Journal.open(path, create=False)
+        try:
+            head, found = opened.head(), opened.stats
+        finally:
+            await opened.close()
+        told: Told = {"path": str(path), "batch": head.batch, "seq": head.seq, "hash": head.hash_hex}
+        told |= {"file_bytes": found.file_bytes, "free_bytes": found.free_bytes, "wal_bytes": found.wal_bytes}
+        told["mark"] = {"batch": found.mark_batch, "found": found.mark_found, "alarm": found.mark_alarm}
+        return {**told, "archived": {"batches": found.archived_batches, "records": found.archived_records}}
+
+    return _told(lambda: asyncio.run(look()))
+
+
+def check(path: Path) -> Told:
+    """As a start would look at it, then the whole file and its chain. Errors: OfflineCareError."""
+
+    async def look() -> Told:
+        began = time.monotonic()
+        opened = await Journal.open(path, create=False)
+        try:
+            complaints = list(await opened.check())
+            chain = await opened.verify()
+        finally:
+            await opened.close()
+        if not chain.ok:
+            complaints.append(f"the hash chain breaks at batch {chain.first_bad_batch}: {chain.reason}")
+        told: Told = {"ok": not complaints, "complaints": list(complaints)}
+        return told | {
+            "seconds": round(time.monotonic() - began, 2),
+            "batches": chain.batches,
+            "records": chain.records,
+        }
+
+    return _told(lambda: asyncio.run(look()))
+
+
+def backup(path: Path, target: Path) -> Told:
+    """A whole copy. target: a new file, or an existing folder. Errors: OfflineCareError."""
+    target = target.absolute()
+    if target.is_dir():
+        target = target / f"journal-{wall_now():%Y%m%dT%H%M%SZ}.db"
+
+    async def copy() -> Told:
+        opened = await Journal.open(path, create=False)
+        try:
+            head = await opened.backup(target)
+        finally:
+            await opened.close()
+        told: Told = {"file": str(target), "bytes": target.stat().st_size, "batch": head.batch, "seq": head.seq}
+        return {**told, "hash": head.hash_hex}
+
+    return _told(lambda: asyncio.run(copy()))
+
+
+def restore(copy: Path, path: Path, actor: str, user: str) -> Told:
+    """Put a backup where there is no journal; its folder is made if need be. Errors: OfflineCareError."""
+
+    def put() -> Told:
+        head = journal.restore(copy, path, by=_by(actor, user))
+        return {"target": str(path), "backup": str(copy), "batch": head.batch, "seq": head.seq, "hash": head.hash_hex}
+
+    _told(lambda: _make(path.parent))
+    return _noted(path, "journal.restore", actor, user, put, backup=str(copy.absolute()))
+
+
+def compact(path: Path, actor: str, user: str) -> Told:
+    """Write the file anew without the room that nothing uses. Errors: OfflineCareError."""
+
+    def write() -> Told:
+        done = journal.compact(path)
+        return {"path": str(path), "bytes_before": done.bytes_before, "bytes_after": done.bytes_after}
+
+    return _noted(path, "journal.compact", actor, user, write)
+
+
+def accept_loss(path: Path, actor: str, user: str, reason: str) -> Told:
+    """Let the daemon go on from a journal whose end is lost. Errors: OfflineCareError."""
+
+    def accept() -> Told:
+        loss = journal.accept_loss(path, by=f"{_by(actor, user)}: {reason}")
+        if loss is None:
+            return {"accepted": False, "nothing": True}
+        told: Told = {"accepted": True, "what": loss.what, "kept_wal": str(loss.kept_wal) if loss.kept_wal else ""}
+        told |= {"marked_batch": loss.marked.batch, "marked_hash": loss.marked.hash_hex}
+        return told | {"found_batch": loss.found.batch, "found_hash": loss.found.hash_hex}
+
+    return _noted(path, "journal.accept-loss", actor, user, accept, reason=reason)
+
+
+def _noted(path: Path, op: str, actor: str, user: str, work: Callable[[], Told], **details: Json) -> Told:
+    """Note it, do it, note how it ended."""
+
+    def act() -> Told:
+        if not path.parent.is_dir():
+            raise JournalNotFound(f"there is no journal at {path}")
+        noted = Act.begin(path.parent, op, actor, user, **details)
+        try:
+            told = work()
+        except (JournalError, OSError) as error:
+            noted.end(FAILED, str(error))
+            raise
+        noted.end(DONE, str(told.get("what", "")), **told)
+        return told
+
+    return _told(act)
+
+
+def _make(folder: Path) -> Told:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return {}
+
+
+def _by(actor: str, user: str) -> str:
+    who = actor if actor == user else f"{actor} ({user})"
+    return f"{who}, {wall_now().isoformat(timespec='seconds')}, pid {os.getpid()}"
+
+
+def _told(work: Callable[[], Told]) -> Told:
+    try:
+        return work()
+    except (JournalLocked, BackupFailed) as error:
+        raise OfflineCareError(str(error), refused=True) from error
+    except JournalNotFound as error:
+        raise OfflineCareError(str(error), missing=True) from error
+    except (JournalError, OSError) as error:
+        raise OfflineCareError(str(error)) from error

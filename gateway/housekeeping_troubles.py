@@ -1,0 +1,95 @@
+"""What is wrong with the journal, its disk or its record-keeping, as sentences for people: pure.
+
+The same troubles stand in ``status``, in the log and in the journal, and are alarms of the operators' OPC UA server. What
+must stay true: a trouble has one key for as long as it lasts; another ``occurrence`` is another trouble, though the key is
+the same; what is told of the journal is what it says of itself, never a guess. Nothing is kept here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gateway.housekeeping_disk import MB, Pressure, Usage, advice
+from gateway.housekeeping_seam import Stats
+
+INTEGRITY = "JournalIntegrityAlarm"
+MARK = "JournalMarkAlarm"
+WAL = "JournalWalAlarm"
+DISK = "DiskSpaceAlarm"
+CARE = "JournalCareAlarm"
+AUDIT = "AuditTroubleAlarm"
+TYPES = (INTEGRITY, MARK, WAL, DISK, CARE, AUDIT)
+"""Types of alarms, as ``operator/event_types.py`` declares them."""
+SHOWN = 3
+"""Complaints that are told in one sentence."""
+_SEVERITY = {Pressure.WATCH: 500, Pressure.SHORT: 700, Pressure.FULL: 900}
+
+
+class CareFailed(Exception):
+    """Work on the journal was not done; the text says why. The journal is as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class CareTrouble:
+    """One thing that a person should see to. severity: 0 for that of its type."""
+
+    key: str
+    type: str
+    message: str
+    occurrence: str = ""
+    severity: int = 0
+
+
+def of_journal(stats: Stats) -> Iterator[CareTrouble]:
+    """Its write-ahead log and its high-water mark."""
+    if stats.wal_alarm:
+        size = f"the journal's write-ahead log has {stats.wal_bytes / MB:.0f} MB"
+        yield CareTrouble("journal_wal", WAL, f"{size}: a reader that stays open keeps it from being folded in")
+    if stats.mark_alarm:
+        words = f"the journal's high-water mark does not follow: {stats.mark_alarm}; a lost tail would not be noticed"
+        yield CareTrouble("journal_mark", MARK, words)
+    if stats.mark_found == "unreadable":
+        words = "the journal's high-water mark was unreadable at the start: whether its tail is whole could not be seen"
+        yield CareTrouble("journal_mark_unreadable", MARK, words)
+
+
+def of_checks(complaints: Sequence[str]) -> Iterator[CareTrouble]:
+    """What the last check of the whole file found."""
+    if complaints:
+        told = "; ".join(complaints[:SHOWN])
+        more = f" and {len(complaints) - SHOWN} more" if len(complaints) > SHOWN else ""
+        words = f"the journal is damaged: {told}{more}; keep a copy of it, and restore a backup"
+        yield CareTrouble("journal_integrity", INTEGRITY, words, told[:200])
+
+
+def of_losses(losses: Sequence[str]) -> Iterator[CareTrouble]:
+    """Losses that a person accepted before this start; each is told until the next start."""
+    if losses:
+        yield CareTrouble("journal_loss", INTEGRITY, "; ".join(losses[:SHOWN]), losses[-1][:200])
+
+
+def of_disk(level: Pressure, usage: Usage | None, lost_samples: int) -> Iterator[CareTrouble]:
+    """How full it is. lost_samples: of the trends, since the start."""
+    if usage is not None and level is not Pressure.NONE:
+        words = f"{usage.sentence()}: {advice(level, usage)}"
+        yield CareTrouble("disk_space", DISK, words, level.name.lower(), _SEVERITY[level])
+    if lost_samples:
+        words = f"{lost_samples} samples of the trends could not be written since the start"
+        yield CareTrouble("trend_lost", DISK, words, severity=400)
+
+
+def of_work(failed: dict[str, str]) -> Iterator[CareTrouble]:
+    """Work on the journal that failed, and why: it is tried again at its next time."""
+    for work, why in failed.items():
+        yield CareTrouble(f"journal_{work.replace(' ', '_')}", CARE, f"care of the journal, {work}: {why}")
+
+
+def of_audit(lost_lines: int, unrecorded: int, unsigned: str) -> Iterator[CareTrouble]:
+    """Auditing itself. unrecorded: acts without a record. unsigned: why the head can't be signed."""
+    if unrecorded:
+        yield CareTrouble("audit_unrecorded", AUDIT, f"{unrecorded} acts could not be recorded since the start")
+    if unsigned:
+        yield CareTrouble("audit_unsigned", AUDIT, f"the journal's head can't be signed: {unsigned}")
+    if lost_lines:
+        yield CareTrouble("audit_log", AUDIT, f"{lost_lines} lines of the log could not be written", severity=600)

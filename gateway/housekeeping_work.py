@@ -1,0 +1,122 @@
+"""The work on an open journal that takes long: check, backup, archive; one piece at a time, each on record.
+
+What must stay true: all of it runs on the journal's own threads, beside commits; work that was not done leaves the journal
+as it was; work that was done is a record of the gateway (``journal_checked``, ``journal_backed_up``, ``journal_archived``).
+A crash here: each piece of work is crash-safe in the journal itself; one without a record may have been done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import structlog
+
+from gateway.clock import wall_now
+from gateway.durable import Engine
+from gateway.durable.codec import Json
+from gateway.housekeeping_seam import KeptJournal
+from gateway.housekeeping_troubles import CareFailed
+from gateway.supervision import record
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+CHECKED = "journal_checked"
+
+
+class Work:
+    """See above. archive_dir: where archives go, as the site says at that moment. failures: what the journal and the disk
+    raise where work can't be done.
+
+    last: what was done last, by kind of work. complaints: of the last check. at_work: what is being done, as in "the
+    journal is being ..."; empty while nothing is.
+    """
+
+    def __init__(
+        self,
+        journal: KeptJournal,
+        engine: Engine,
+        archive_dir: Callable[[], Path],
+        failures: tuple[type[Exception], ...],
+    ) -> None:
+        self.last: dict[str, Json] = {}
+        self.complaints: list[str] = []
+        self.at_work = ""
+        self._journal = journal
+        self._engine = engine
+        self._archive_dir = archive_dir
+        self._failures = failures
+
+    async def check(self) -> dict[str, Json]:
+        """SQLite's check of the whole file, and the hash chain from its beginning. Errors: CareFailed."""
+        began = asyncio.get_running_loop().time()
+        async with self._alone("checked"):
+            complaints = list(await self._journal.check())
+            chain = await self._journal.verify()
+        if not chain.ok:
+            complaints.append(f"the hash chain breaks at batch {chain.first_bad_batch}: {chain.reason}")
+        took_s = round(asyncio.get_running_loop().time() - began, 2)
+        self.complaints = complaints
+        told: dict[str, Json] = {"ok": not complaints, "complaints": list(complaints), "seconds": took_s}
+        told |= {"batches": chain.batches, "records": chain.records}
+        (log.info if not complaints else log.critical)(CHECKED, **told)
+        self._done("check", CHECKED, told)
+        return told
+
+    async def backup(self, target: Path) -> dict[str, Json]:
+        """A whole copy, made beside running commits; target: a new file, or a folder for one. Errors: CareFailed."""
+        if not target.is_absolute():
+            raise CareFailed(f"{target}: give the whole path")
+        if await asyncio.to_thread(target.is_dir):
+            target = target / f"journal-{wall_now():%Y%m%dT%H%M%SZ}.db"
+        async with self._alone("backed up"):
+            head = await self._journal.backup(target)
+        size = (await asyncio.to_thread(target.stat)).st_size
+        told: dict[str, Json] = {"file": str(target), "bytes": size, "batch": head.batch, "seq": head.seq}
+        told |= {"hash": head.hash_hex}
+        log.info("journal_backed_up", **told)
+        self._done("backup", "journal_backed_up", told)
+        return told
+
+    async def archive(self, before_us: int) -> dict[str, Json] | None:
+        """Move what is older than this engine time to a file, as far as nothing needs it; None: nothing was to be moved.
+
+        Errors: CareFailed.
+        """
+        folder = self._archive_dir()
+        async with self._alone("archived"):
+            await asyncio.to_thread(folder.mkdir, mode=0o750, parents=True, exist_ok=True)
+            done = await self._journal.archive(before_us, folder)
+        if done is None:
+            return None
+        told: dict[str, Json] = {
+            "file": str(folder / done.file),
+            "first_batch": done.first_batch,
+            "last_batch": done.last_batch,
+            "records": done.records,
+            "kept": done.kept,
+            "sha256": done.file_sha256.hex(),
+        }
+        log.info("journal_archived", **told)
+        self._done("archive", "journal_archived", told)
+        return told
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, what: str) -> AsyncIterator[None]:
+        """One piece of work at a time. Errors: CareFailed."""
+        if self.at_work:
+            raise CareFailed(f"the journal is being {self.at_work} just now: ask again later")
+        self.at_work = what
+        try:
+            yield
+        except self._failures as error:
+            raise CareFailed(str(error)) from error
+        finally:
+            self.at_work = ""
+
+    def _done(self, work: str, event: str, told: dict[str, Json]) -> None:
+        at = wall_now().isoformat(timespec="seconds")
+        self.last[work] = {"at": at, **told}
+        record(self._engine, event, at=at, **told)
