@@ -55,6 +55,8 @@ BLOCK = 4000
 """Three mass commands at once have 3,072 breakers under way: fewer than the 4,096 activities that may run at a time."""
 EVENT_EVERY_S = 0.02
 LOOK_S = 0.02
+END_LOOK_S = 0.1
+"""Between two looks whether a mass command has ended: each has the daemon read all names out of its journal, 2 ms."""
 START_WITHIN_S = 90.0
 MASS_WITHIN_S = 180.0
 SETTINGS = {
@@ -234,7 +236,7 @@ async def operate_all(rig: Rig, activity: str, names: list[str], instance: str) 
             raise SystemExit(f"the mass command did not complete: {shown}")
         if time.monotonic() > meter.began + MASS_WITHIN_S:
             raise SystemExit(f"the mass command takes more than {MASS_WITHIN_S:g} s")
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(END_LOOK_S)
     mass = meter.mass({})
     outcomes = shown["output"]
     assert isinstance(outcomes, dict)

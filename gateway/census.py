@@ -7,6 +7,7 @@ first look after a start is one at all of them.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection
 
@@ -26,18 +27,27 @@ class Census:
         self._kinds: dict[str, tuple[str, ...]] = {}
         self._counts: Counter[str] = Counter()
         self._changed: dict[str, None] = {}
+        self._begun = False
 
     def committed(self, instance: Instance) -> None:
         """See Engine.on_commit."""
         if isinstance(instance, EntityInstance) and instance.name == BREAKER:
             self._changed[instance.core.id.key] = None
 
-    def count(self, feeders: Collection[str]) -> dict[str, int]:
-        """The counts now. feeders: all breakers of the site."""
-        changed, self._changed = self._changed, {}
-        for feeder in changed if self._kinds else feeders:
+    def catch_up(self, feeders: Collection[str], most: int) -> bool:
+        """Look at some of those that have changed; True when none is left. feeders: all breakers of the site."""
+        if not self._begun:
+            self._begun = True
+            self._changed = dict.fromkeys(feeders)
+        for _ in range(min(most, len(self._changed))):
+            feeder, _ = self._changed.popitem()
             if feeder in feeders:  # an entity may have outlived its feeder
                 self._look(feeder)
+        return not self._changed
+
+    def count(self, feeders: Collection[str]) -> dict[str, int]:
+        """The counts now. feeders: all breakers of the site."""
+        self.catch_up(feeders, sys.maxsize)
         return {kind: self._counts[kind] for kind in KINDS}
 
     def _look(self, feeder: str) -> None:

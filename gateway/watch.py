@@ -1,25 +1,28 @@
 """What the daemon does all the time beside the engine: carry observations in, watch the load, keep the trend.
 
 What must stay true: only what has changed becomes a message to an entity, and never more than one for each breaker in
-each round, however fast a contact flaps. A crash here loses nothing: the next scan says again what is.
+each round, however fast a contact flaps; rounds and looks let others run every now and then, for while all breakers are
+being operated each of them is about thousands. A crash here loses nothing: the next scan says again what is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 import structlog
 
 from gateway.census import Census
 from gateway.durable import Engine, EngineStoppedError, LimitExceededError
-from gateway.durable.instances import EntityInstance
+from gateway.durable.codec import NULL
+from gateway.durable.entity import decode_snapshot
+from gateway.durable.instances import EntityInstance, Instance
 from gateway.durable.store import InstanceRow
 from gateway.leavings import Leavings
 from gateway.shedding.breaker_model import Breaker, Observation, Phase, Result
-from gateway.shedding.entities import breaker_id, substation_id, transformer_id
+from gateway.shedding.entities import BREAKER, breaker_id, substation_id, transformer_id
 from gateway.shedding.field import Field
 from gateway.shedding.measuring import LoadWatch, read_load
 from gateway.shedding.substation import Loading, Substation
@@ -32,6 +35,8 @@ OBSERVE_S = 0.25
 LOOK_S = 1.0
 EVALUATE_EVERY = 30
 OBSERVATIONS_A_ROUND = 2_000
+AT_ONCE = 200
+"""Breakers that are looked at without letting others run: a few milliseconds."""
 ALARMS_A_LOOK = 20
 """Breakers that are named in the log in one look; the others are counted in one line."""
 
@@ -59,24 +64,38 @@ class CommittedBreakers:
     def get(self, feeder: str) -> Breaker | None:
         """The committed state of a breaker, None when it has none."""
         instance = self._engine.instances.get(_entity(feeder))
-        if instance is None or instance.row is None:
+        if not isinstance(instance, EntityInstance) or instance.row is None:
             return None
         known = self._decoded.get(feeder)
         if known is not None and known[0] is instance.row:
             return known[1]
-        raw = self._engine.client.read_entity_raw(breaker_id(feeder))
-        state = None if raw is None else msgspec.json.decode(raw, type=Breaker)
+        raw = decode_snapshot(instance.row.state).state
+        state = None if raw is NULL else _decoded(raw, instance)
         self._decoded[feeder] = (instance.row, state)
         return state
 
 
+def _decoded(raw: msgspec.Raw, instance: EntityInstance) -> Breaker:
+    """The committed state as an object: that of the entity itself where nothing newer runs ahead of the disk."""
+    if raw == instance.core.state:
+        state = instance.core.load_state()
+        if isinstance(state, Breaker):
+            return state
+    return msgspec.json.decode(raw, type=Breaker)
+
+
 class Observer:
-    """Hears the field's changes and tells the breaker entities, at most once a round each."""
+    """Hears the field's changes and tells the breaker entities, at most once a round each.
+
+    A breaker under command waits here until its entity has moved on: its command's own outcome comes first.
+    """
 
     def __init__(self, engine: Engine, field: Field) -> None:
         self._engine = engine
         self._field = field
         self._changed: dict[str, None] = {}
+        self._under_command: dict[str, None] = {}
+        engine.on_commit.append(self._committed)
 
     def breakers_changed(self, changes: list[tuple[str, BreakerReading]]) -> None:
         """See FieldListener."""
@@ -95,32 +114,53 @@ class Observer:
     async def run(self) -> None:
         """Carry changes in until cancelled."""
         while True:
-            self.round()
+            for _ in self._in_portions():
+                await asyncio.sleep(0)
             await asyncio.sleep(OBSERVE_S)
 
     def round(self) -> int:
         """One round: tell what differs from what an entity holds; how many were told."""
-        told = 0
-        later: dict[str, None] = {}
-        changed, self._changed = self._changed, {}
-        for feeder in changed:
-            if told >= OBSERVATIONS_A_ROUND:
-                later[feeder] = None
-                continue
-            state = breaker_now(self._engine, feeder)
-            if state is not None and state.phase is Phase.OPERATING:
-                later[feeder] = None  # its command's own outcome comes first
-                continue
-            reading = self._field.driver.breaker(feeder)
-            if state is None or not _same(state, reading):
-                observation = Observation(reading.position, reading.quality, reading.local, reading.op_count)
-                try:
-                    self._engine.client.post_to_entity(breaker_id(feeder), "observe", observation)
-                except (LimitExceededError, EngineStoppedError):
-                    later[feeder] = None
-                told += 1
-        self._changed = later | self._changed
-        return told
+        return sum(self._in_portions())
+
+    def _in_portions(self) -> Iterator[int]:
+        """One round, and how many were told in each of its portions. Who is marked again meanwhile has the next round."""
+        left = OBSERVATIONS_A_ROUND
+        changed = list(self._changed)
+        for at in range(0, len(changed), AT_ONCE):
+            told = 0
+            for feeder in changed[at : at + AT_ONCE]:
+                if told == left:
+                    break  # the rest has the next round, ahead of what comes until then
+                self._changed.pop(feeder, None)
+                told += self._tell(feeder)
+            left -= told
+            yield told
+            if not left:
+                return
+
+    def _tell(self, feeder: str) -> bool:
+        """Tell its entity how this breaker is read, if it doesn't know; whether it was told."""
+        state = breaker_now(self._engine, feeder)
+        if state is not None and state.phase is Phase.OPERATING:
+            self._under_command[feeder] = None
+            return False
+        reading = self._field.driver.breaker(feeder)
+        if state is not None and _same(state, reading):
+            return False
+        observation = Observation(reading.position, reading.quality, reading.local, reading.op_count)
+        try:
+            self._engine.client.post_to_entity(breaker_id(feeder), "observe", observation)
+        except (LimitExceededError, EngineStoppedError):
+            self._changed[feeder] = None
+        return True
+
+    def _committed(self, instance: Instance) -> None:
+        """See Engine.on_commit. A breaker under command is looked at again: its outcome may have come."""
+        if self._under_command and isinstance(instance, EntityInstance) and instance.name == BREAKER:
+            feeder = instance.core.id.key
+            if feeder in self._under_command:
+                del self._under_command[feeder]
+                self._changed[feeder] = None
 
 
 def _same(state: Breaker, reading: BreakerReading) -> bool:
@@ -184,11 +224,16 @@ class Watch:
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            self.look()
+            for _ in self._in_portions():
+                await asyncio.sleep(0)
             await asyncio.sleep(LOOK_S)
 
     def look(self) -> None:
         """One look."""
+        for _ in self._in_portions():
+            pass
+
+    def _in_portions(self) -> Iterator[None]:
         self.ticks += 1
         self.looked_at = asyncio.get_running_loop().time()
         changed = self.load.look()
@@ -196,7 +241,7 @@ class Watch:
             log.info("transformer", armed=changed.armed, measured=changed.measured, load_pct=changed.load_pct)
             self._untold = changed
         self._tell()
-        self._look_at_breakers()
+        yield from self._look_at_breakers()
         load = read_load(self._field)
         self.trend.append(
             TrendSample(
@@ -226,13 +271,17 @@ class Watch:
         state = instance.core.load_state() if isinstance(instance, EntityInstance) else None
         return isinstance(state, Substation) and state.stress and state.running is None
 
-    def _look_at_breakers(self) -> None:
+    def _look_at_breakers(self) -> Iterator[None]:
+        while not self._census.catch_up(self._field.feeders, AT_ONCE):
+            yield
         counts = self._census.count(self._field.feeders)
         shed_kw = 0.0
         failed: dict[str, str] = {}
         unresolved: dict[str, str] = {}
         self._leavings.begin()
-        for feeder, state in self._census.watched.items():
+        for number, (feeder, state) in enumerate(list(self._census.watched.items()), start=1):
+            if number % (5 * AT_ONCE) == 0:
+                yield
             self._leavings.breaker(feeder, state)
             if state.shed is not None and state.position is Position.OPEN:
                 shed_kw += state.shed.kw

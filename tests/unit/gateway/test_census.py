@@ -85,6 +85,28 @@ def test_the_counts_are_those_of_a_look_at_all(seed: int) -> None:
         assert all(census.watched[feeder] is states[feeder] for feeder in wanted)
 
 
+def test_catching_up_in_portions_comes_to_the_same() -> None:
+    states = {feeder: Breaker(position=Position.OPEN) for feeder in FEEDERS}
+    looked_at: list[str] = []
+
+    def state_of(feeder: str) -> Breaker:
+        looked_at.append(feeder)
+        return states[feeder]
+
+    census = Census(state_of)
+    assert [census.catch_up(FEEDERS, 12) for _ in range(3)] == [False, False, True]
+    assert sorted(looked_at) == sorted(FEEDERS)
+    assert census.count(FEEDERS) == by_hand(states)
+    assert len(looked_at) == len(FEEDERS)
+
+
+def test_a_site_without_feeders_counts_nothing() -> None:
+    census = Census(lambda _: None)
+    census.count({})
+    census.committed(entity("breaker", "gone"))
+    assert set(census.count({}).values()) == {0}
+
+
 def test_others_and_breakers_that_left_the_site_do_not_count() -> None:
     census = Census(lambda _: Breaker(position=Position.OPEN, shed=Shed("p", 1, 5.0)))
     before = census.count(FEEDERS)
