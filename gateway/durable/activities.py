@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 
@@ -44,8 +43,7 @@ encode_pending = msgspec.json.Encoder().encode
 decode_pending = msgspec.json.Decoder(PendingActivity).decode
 
 
-@dataclass(frozen=True, slots=True)
-class ActivityContext:
+class ActivityContext(msgspec.Struct, frozen=True):
     """What an activity is told about itself.
 
     operation_id: the same over retries and restarts. attempt: 1, 2, … as the caller's retries count. timeout_s: real
@@ -60,8 +58,7 @@ class ActivityContext:
     client: DurableOrchestrationClient
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """How one activity ended; failure is None when it ended well."""
 
     result: Raw

@@ -6,7 +6,6 @@ Every call returns once its effect is on disk; every query sees committed state 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from gateway.durable.errors import (
 )
 from gateway.durable.external import MAX_BUFFERED_EVENTS
 from gateway.durable.housekeeping import first_free_task
-from gateway.durable.identity import EntityId, check_instance_id, check_name, check_text, name_of
+from gateway.durable.identity import EntityId, check_instance_id, check_name, check_text, name_of, new_instance_id
 from gateway.durable.instances import (
     ORCHESTRATION,
     EntityInstance,
@@ -59,9 +58,10 @@ class DurableOrchestrationClient(Administration):
         engine = self._engine
         check_text(version or "", "a version")
         orchestrator, version = engine.registry.new_orchestrator(name_of(orchestration_function_name), version)
-        instance = uuid.uuid4().hex if instance_id is None else check_instance_id(instance_id)
+        instance = new_instance_id(engine.now_us()) if instance_id is None else check_instance_id(instance_id)
         data = pack(client_input, f"the input of {orchestrator.name}")
-        await engine.admit()
+        if not engine.has_room:
+            await engine.admit()
         started = h.ExecutionStarted(orchestrator.name, data, version, fingerprint=orchestrator.fingerprint)
         if instance_id is None:
             engine.ledger.begin(instance, started, Lane.OPERATOR, known=True)
@@ -107,7 +107,7 @@ class DurableOrchestrationClient(Administration):
         version = decode_state(row.state).version
         code = engine.registry.get_orchestrator(row.name, version)
         started = h.ExecutionStarted(row.name, await self._input_of(row), version, fingerprint=code.fingerprint)
-        instance = uuid.uuid4().hex if restart_with_new_instance_id else instance_id
+        instance = new_instance_id(engine.now_us()) if restart_with_new_instance_id else instance_id
         if restart_with_new_instance_id:
             engine.ledger.begin(instance, started, Lane.OPERATOR, known=True)
         else:
@@ -188,13 +188,15 @@ class DurableOrchestrationClient(Administration):
         """
         check_name(operation_name, "an operation")
         data = pack(operation_input, lambda: f"the input of {operation_name} on {entity_id}")
-        await self._engine.admit()
-        entity = self._engine.ledger.entity(entity_id)
+        engine = self._engine
+        if not engine.has_room:
+            await engine.admit()
+        entity = engine.ledger.entity(entity_id)
         self._check_room(entity)
-        callers = self._engine.callers
+        callers = engine.callers
         number, future = callers.new()
         request = OperationRequest(operation_name, data, callers.name, number)
-        self._engine.ledger.send_unwritten(entity, request, Lane.OPERATOR if operator else Lane.OTHER)
+        engine.ledger.send_unwritten(entity, request, Lane.OPERATOR if operator else Lane.OTHER)
         try:
             answer = await future
         finally:
@@ -212,4 +214,6 @@ class DurableOrchestrationClient(Administration):
         if isinstance(instance, Orchestration):
             async with asyncio.timeout(timeout_s):
                 await self._engine.finish_waiter(instance)
+            if instance.settled and instance.row is not None:  # else one that was started under its id took its place
+                return await self._status(instance.row, False, False)
         return await self.get_status(instance_id)

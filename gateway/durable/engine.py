@@ -154,6 +154,11 @@ class Engine:
 
     # What clients ask for
 
+    @property
+    def has_room(self) -> bool:
+        """True when nothing keeps a client from asking at once: else it calls ``admit``, and waits."""
+        return self._running and self._writer.has_room
+
     async def admit(self) -> None:
         """Wait until the journal has room.
 
@@ -237,17 +242,18 @@ class Engine:
             self.ledger.ready.add(instance.mailbox, instance_id, Lane.OTHER)
 
     def _activity_ended(self, key: Key, report: Report) -> None:
-        if self._running:  # else its row stays, and a restart decides
-            self._guarded(lambda: self.underway.ended(key, report))
+        if not self._running:  # its row stays, and a restart decides
+            return
+        try:
+            self.underway.ended(key, report)
+        except Exception as error:  # it would be lost in the event loop, and with it what was half done: fail stop
+            log.exception("engine_failed")
+            self._fail(error)
 
     def _timers_fired(self, keys: list[Key]) -> None:
-        self._guarded(lambda: self.underway.fired(keys))
-
-    def _guarded(self, work: Callable[[], None]) -> None:
-        """An error in here would be lost in the event loop, and with it what was half done: fail stop."""
         try:
-            work()
-        except Exception as error:
+            self.underway.fired(keys)
+        except Exception as error:  # it would be lost in the event loop, and with it what was half done: fail stop
             log.exception("engine_failed")
             self._fail(error)
 

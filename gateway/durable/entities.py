@@ -105,7 +105,7 @@ class Entities:
                 log.warning("entity_operation_failed", entity=instance.id, operation=record.name, why=why)
             if answer_now:
                 self._answer(request.caller, request.caller_task, record.result, record.failure)
-            size += len(record.input) + len(record.result)
+            size += len(request.input) + len(record.result)
             for action in record.actions:
                 size += h.payload_bytes(action)
                 self._act(instance, action)

@@ -29,6 +29,8 @@ class OrchestrationRuntimeStatus(enum.StrEnum):
     Terminated = "Terminated"
     Suspended = "Suspended"
 
+    __hash__ = str.__hash__  # that of Enum is written in Python, and each turn asks several times whether one has ended
+
 
 TERMINAL = frozenset(
     {
@@ -178,7 +180,7 @@ class Orchestration(Instance):
             self.id,
             ORCHESTRATION,
             self.name,
-            self.status.value,
+            self.status._value_,
             self.parent,
             self.created_us,
             self.updated_us,

@@ -43,6 +43,8 @@ again."""
 MAX_LOADS_AT_ONCE = 32
 CONTROL = h.ExecutionSuspended | h.ExecutionResumed | h.ExecutionTerminated
 """What a suspended orchestration hears at once."""
+OF_ENTITIES = (OperationRequest, LockRequest, LockRelease)
+"""What no orchestration is sent."""
 
 
 class Orchestrations:
@@ -108,7 +110,7 @@ class Orchestrations:
             mail = instance.mailbox.mails.popleft()
             ledger.outbox.remove_message(mail.id)
             content = mail.content
-            assert not isinstance(content, OperationRequest | LockRequest | LockRelease)
+            assert not isinstance(content, OF_ENTITIES)
             if not execution.wants(content):
                 ledger.counters.dropped += 1
                 continue

@@ -7,9 +7,7 @@ generator is gone, and replay makes it again.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from functools import partial
 from types import GeneratorType
 from typing import NamedTuple, TypeAlias
 
@@ -57,28 +55,25 @@ class Program:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever the author's code raises (SystemExit, too) is the outcome
             return Ended(error=self._step.verdict(error))
-        if not inspect.isgenerator(result):
+        if not isinstance(result, GeneratorType):
             return Ended(result)
         self._generator = result
-        return self._resume(partial(_send, None))
+        return self._resume(None, None)
 
     def go_on(self) -> Ended | None:
         """Run it, with the outcome of what it waited for, up to its next wait; None while it waits."""
         task, self.waiting = self.waiting, None
         assert task is not None
-        if task.is_faulted:
-            error = task.exception
-            assert error is not None
-            return self._resume(partial(_throw, error))
-        return self._resume(partial(_send, task.result))
+        error = task.exception
+        return self._resume(None if error is not None else task.result, error)
 
-    def _resume(self, step: Callable[[OrchestratorGenerator], object]) -> Ended | None:
+    def _resume(self, value: Json, failure: BaseException | None) -> Ended | None:
         generator = self._generator
         if generator is None:
             return None
         try:
             with self._step:
-                yielded = step(generator)
+                yielded = _send(value, generator) if failure is None else _throw(failure, generator)
         except StopIteration as stop:
             self._generator = None
             return Ended(stop.value)

@@ -64,6 +64,11 @@ class Writer:
         self._room.clear()
         return False
 
+    @property
+    def has_room(self) -> bool:
+        """False while those who ask have to wait, see ``wait_room``."""
+        return self._room.is_set()
+
     async def wait_room(self) -> None:
         """Wait until there is room, or the writer is closed."""
         while not self._room.is_set():
@@ -130,8 +135,9 @@ class Writer:
             if self._closed is not None:  # failed meanwhile: outputs hold
                 sealed.fail(self._closed)
                 return
+            committed, rows = self._committed, batch.instances
             for instance in instances:
-                self._committed(instance, batch.instances[instance.id])
+                committed(instance, rows[instance.id])
             for effect in sealed.effects:
                 effect()
         except BaseException as error:
