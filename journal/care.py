@@ -11,8 +11,10 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import islice
 from pathlib import Path
 
+from journal import rowcheck
 from journal.copying import Copy
 from journal.errors import ArchiveFailed, BackupFailed, JournalError
 from journal.retention import Retention, Runs
@@ -105,4 +107,5 @@ class Care:
 def _integrity(connection: sqlite3.Connection) -> list[str]:
     connection.execute("PRAGMA cell_size_check = ON")
     found = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({COMPLAINTS_AT_MOST})")]
-    return [] if found == ["ok"] else found
+    damaged = islice(rowcheck.complaints(connection), COMPLAINTS_AT_MOST)
+    return ([] if found == ["ok"] else found) + list(damaged)

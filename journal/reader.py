@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from journal import rowcheck
 from journal.chain import genesis
 from journal.cuts import archive_holding
 from journal.errors import JournalCorrupt
@@ -40,9 +41,6 @@ _LATEST: Final = (
     " UNION ALL"
     "  SELECT r.seq, r.instance, r.kind, r.time_us, r.payload, r.prev FROM own JOIN records AS r ON r.seq = own.prev"
     ") SELECT * FROM own LIMIT :limit"
-)
-_INSTANCE: Final = (
-    "SELECT instance, kind, name, status, parent, created_us, updated_us, first_seq, state FROM instances"
 )
 _Value: TypeAlias = int | str
 
@@ -141,8 +139,8 @@ def records(
 
 def instance_row(connection: sqlite3.Connection, instance: str) -> InstanceTuple | None:
     """The row of one instance, terminal ones too."""
-    row: InstanceTuple | None = connection.execute(f"{_INSTANCE} WHERE instance = ?", (instance,)).fetchone()
-    return row
+    rows = connection.execute(f"{rowcheck.INSTANCE} WHERE instance = ?", (instance,)).fetchall()
+    return _instances(rows)[0] if rows else None
 
 
 def instance_rows(
@@ -173,23 +171,25 @@ def instance_rows(
         values.extend(statuses)
     values.append(min(limit, MAX_ROWS))
     clause = f" WHERE {' AND '.join(where)}" if where else ""
-    return connection.execute(f"{_INSTANCE}{clause} ORDER BY instance LIMIT ?", values).fetchall()
+    return _instances(connection.execute(f"{rowcheck.INSTANCE}{clause} ORDER BY instance LIMIT ?", values).fetchall())
 
 
 def activities(connection: sqlite3.Connection, limit: int) -> list[ActivityTuple]:
     """Activities without a result, in the order of instance and task."""
-    return connection.execute(
-        "SELECT instance, task_id, payload FROM activities ORDER BY instance, task_id LIMIT ?",
-        (min(limit, MAX_ROWS),),
-    ).fetchall()
+    query = f"{rowcheck.ACTIVITY} ORDER BY instance, task_id LIMIT ?"
+    rows = connection.execute(query, (min(limit, MAX_ROWS),)).fetchall()
+    return [row[:3] for row in rowcheck.checked("activities", rows)]
 
 
 def timers(connection: sqlite3.Connection, limit: int) -> list[tuple[str, int, int, bytes]]:
     """Pending timers, in the order of instance and task."""
-    return connection.execute(
-        "SELECT instance, task_id, due_us, payload FROM timers ORDER BY instance, task_id LIMIT ?",
-        (min(limit, MAX_ROWS),),
-    ).fetchall()
+    query = f"{rowcheck.TIMER} ORDER BY instance, task_id LIMIT ?"
+    rows = connection.execute(query, (min(limit, MAX_ROWS),)).fetchall()
+    return [row[:4] for row in rowcheck.checked("timers", rows)]
+
+
+def _instances(rows: list[tuple[Any, ...]]) -> list[InstanceTuple]:
+    return [row[:9] for row in rowcheck.checked("instances", rows)]
 
 
 def _marks(values: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from journal import schema
+from journal import rowcheck, schema
 from journal.chain import genesis
 from journal.errors import JournalCorrupt, JournalError
 from journal.mark import Mark, compare, refuse_missing
@@ -40,7 +40,7 @@ _SETTINGS: Final = (
 )
 LIVE_INSTANCES: Final = (
     "SELECT instance, kind, name, status, parent, created_us, updated_us, first_seq, state FROM instances"
-    " WHERE kind = 'entity' OR status NOT IN ('Completed', 'Failed', 'Terminated')"
+    + rowcheck.LIVE
 )
 
 
@@ -64,6 +64,8 @@ def inspect(connection: sqlite3.Connection, path: Path, mark: Mark | None) -> Ch
             return None
         _quick_check(connection, path)
         end = _chain_end(connection, path)
+        if version >= rowcheck.SINCE_VERSION and (wrong := rowcheck.live_complaint(connection)):
+            raise JournalCorrupt(f"{path}: {wrong}")
         if mark is not None:
             compare(connection, path, mark)  # last: what is told as a lost tail is sound in itself
         return end

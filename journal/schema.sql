@@ -65,7 +65,7 @@ CREATE TABLE removal (
   kept        BLOB NOT NULL
 ) STRICT;
 
--- Projections: what is true after the last batch.
+-- Projections: what is true after the last batch. checksum: CRC-32 of the row's other values (see rowcheck.py).
 CREATE TABLE instances (
   instance    TEXT NOT NULL PRIMARY KEY,
   kind        TEXT NOT NULL,
@@ -77,7 +77,7 @@ CREATE TABLE instances (
   first_seq   INTEGER NOT NULL,
   last_seq    INTEGER NOT NULL,
   state       BLOB NOT NULL
-) STRICT;
+, checksum INTEGER) STRICT;
 -- What a recovery reads; its cost follows what is live, not what has ever been.
 CREATE INDEX instances_live ON instances (kind)
   WHERE kind = 'entity' OR status NOT IN ('Completed', 'Failed', 'Terminated');
@@ -87,20 +87,20 @@ CREATE INDEX instances_live ON instances (kind)
 CREATE TABLE tails (
   instance    TEXT NOT NULL PRIMARY KEY,
   last_seq    INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+, checksum INTEGER) STRICT, WITHOUT ROWID;
 
 CREATE TABLE timers (
   instance    TEXT NOT NULL,
   task_id     INTEGER NOT NULL,
   due_us      INTEGER NOT NULL,
-  payload     BLOB NOT NULL,
+  payload     BLOB NOT NULL, checksum INTEGER,
   PRIMARY KEY (instance, task_id)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE activities (
   instance    TEXT NOT NULL,
   task_id     INTEGER NOT NULL,
-  payload     BLOB NOT NULL,
+  payload     BLOB NOT NULL, checksum INTEGER,
   PRIMARY KEY (instance, task_id)
 ) STRICT, WITHOUT ROWID;
 
@@ -108,4 +108,4 @@ CREATE TABLE messages (
   message_id  INTEGER PRIMARY KEY,
   target      TEXT NOT NULL,
   payload     BLOB NOT NULL
-) STRICT;
+, checksum INTEGER) STRICT;

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final, TypeAlias
 
 from journal.bulk import BulkStatement
@@ -19,6 +20,7 @@ from journal.chain import batch_hash
 from journal.errors import BatchRefused, JournalWriteError
 from journal.links import LastRecords
 from journal.mark import MarkFile
+from journal.rowcheck import with_sums
 from journal.rows import (
     ENTITY,
     MAX_BATCH_RECORDS,
@@ -54,18 +56,20 @@ _REMOVE_TIMERS: Final = BulkStatement("DELETE FROM timers WHERE (instance, task_
 _REMOVE_ACTIVITIES: Final = BulkStatement("DELETE FROM activities WHERE (instance, task_id) IN (", 2, ")")
 _REMOVE_MESSAGES: Final = BulkStatement("DELETE FROM messages WHERE message_id IN (", 1, ")")
 _ADD_RECORDS: Final = BulkStatement("INSERT INTO records (seq, instance, kind, time_us, prev, payload)", 6)
-_ADD_TAILS: Final = BulkStatement("REPLACE INTO tails (instance, last_seq)", 2)
-_ADD_TIMERS: Final = BulkStatement("REPLACE INTO timers (instance, task_id, due_us, payload)", 4)
-_ADD_ACTIVITIES: Final = BulkStatement("REPLACE INTO activities (instance, task_id, payload)", 3)
-_ADD_MESSAGES: Final = BulkStatement("REPLACE INTO messages (message_id, target, payload)", 3)
+_ADD_TAILS: Final = BulkStatement("REPLACE INTO tails (instance, last_seq, checksum)", 3)
+_ADD_TIMERS: Final = BulkStatement("REPLACE INTO timers (instance, task_id, due_us, payload, checksum)", 5)
+_ADD_ACTIVITIES: Final = BulkStatement("REPLACE INTO activities (instance, task_id, payload, checksum)", 4)
+_ADD_MESSAGES: Final = BulkStatement("REPLACE INTO messages (message_id, target, payload, checksum)", 4)
 _ADD_INSTANCES: Final = BulkStatement(
-    "INSERT INTO instances (instance, kind, name, status, parent, created_us, updated_us, first_seq, state, last_seq)",
-    10,
+    "INSERT INTO instances (instance, kind, name, status, parent, created_us, updated_us, first_seq, state, last_seq,"
+    " checksum)",
+    11,
     " ON CONFLICT (instance) DO UPDATE SET kind = excluded.kind, name = excluded.name, status = excluded.status,"
     " parent = excluded.parent, created_us = excluded.created_us, updated_us = excluded.updated_us,"
     " first_seq = excluded.first_seq, state = excluded.state,"
-    " last_seq = excluded.last_seq",
+    " last_seq = excluded.last_seq, checksum = excluded.checksum",
 )
+_TIME_US: Final = itemgetter(3)
 _ADD_BATCH: Final = (
     "INSERT INTO batches (batch, first_seq, last_seq, last_message_id, time_us, prev_hash, hash)"
     " VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -189,7 +193,7 @@ class Writer:
         end = self.end
         number = end.batch + 1
         last_seq = end.seq + len(records)
-        time_us = max(end.time_us, batch.time_us, max((record[3] for record in records), default=0))
+        time_us = max(end.time_us, batch.time_us, max(map(_TIME_US, records), default=0))
         message_id = max(
             end.last_message_id, max(batch.messages_added, default=0), max(batch.messages_removed, default=0)
         )
@@ -218,19 +222,20 @@ class Writer:
         if batch.instances:
             last_of = self._last_records.of
             rows = [(*row, last.get(row[0]) or last_of(connection, row[0])) for row in batch.instances.values()]
-            _ADD_INSTANCES.run(connection, rows)
-        _ADD_TAILS.run(connection, [item for item in last.items() if item[0] not in batch.instances])
+            _ADD_INSTANCES.run(connection, with_sums(rows))
+        tails = [item for item in last.items() if item[0] not in batch.instances]
+        _ADD_TAILS.run(connection, with_sums(tails))
         if batch.timers_added:
-            _ADD_TIMERS.run(connection, list(batch.timers_added.values()))
+            _ADD_TIMERS.run(connection, with_sums(list(batch.timers_added.values())))
         if batch.activities_added:
-            _ADD_ACTIVITIES.run(connection, list(batch.activities_added.values()))
+            _ADD_ACTIVITIES.run(connection, with_sums(list(batch.activities_added.values())))
         if batch.messages_added:
-            _ADD_MESSAGES.run(connection, list(batch.messages_added.values()))
+            _ADD_MESSAGES.run(connection, with_sums(list(batch.messages_added.values())))
 
     def _keep_tails(self, connection: sqlite3.Connection, instances: Iterable[str]) -> None:
         """Before their rows go: keep where the histories of these instances end."""
         last = [(instance, self._last_records.of(connection, instance)) for instance in instances]
-        _ADD_TAILS.run(connection, [item for item in last if item[1]])
+        _ADD_TAILS.run(connection, with_sums([item for item in last if item[1]]))
 
     def _fail(self, connection: sqlite3.Connection, what: str, error: BaseException) -> JournalWriteError:
         reason = explain(error)
