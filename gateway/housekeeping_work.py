@@ -15,8 +15,10 @@ from pathlib import Path
 import structlog
 
 from gateway.clock import wall_now
-from gateway.durable import Engine
+from gateway.durable import Engine, NotFoundError, WrongStatusError
 from gateway.durable.codec import Json
+from gateway.durable.instances import ORCHESTRATION, TERMINAL
+from gateway.durable.store import InstanceRow
 from gateway.housekeeping_seam import KeptJournal
 from gateway.housekeeping_troubles import CareFailed
 from gateway.supervision import record
@@ -24,6 +26,10 @@ from gateway.supervision import record
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 CHECKED = "journal_checked"
+FORGETS = "the gateway, which archives it"
+"""Who purges what is archived, in the record."""
+PAGE = 500
+"""Orchestrations that are looked at at once."""
 
 
 class Work:
@@ -80,28 +86,50 @@ class Work:
         self._done("backup", "journal_backed_up", told)
         return told
 
-    async def archive(self, before_us: int) -> dict[str, Json] | None:
-        """Move what is older than this engine time to a file, as far as nothing needs it; None: nothing was to be moved.
+    async def archive(self, before_us: int) -> list[dict[str, Json]]:
+        """Move what is older than this engine time to files, as far as nothing needs it; what went to each file.
 
-        Errors: CareFailed.
+        Orchestrations that had ended by then are forgotten first, for their records stay as long as they are listed.
+        Errors: CareFailed; files that were finished before it stay.
         """
-        folder = self._archive_dir()
+        folder, files = self._archive_dir(), []
         async with self._alone("archived"):
             await asyncio.to_thread(folder.mkdir, mode=0o750, parents=True, exist_ok=True)
-            done = await self._journal.archive(before_us, folder)
-        if done is None:
-            return None
-        told: dict[str, Json] = {
-            "file": str(folder / done.file),
-            "first_batch": done.first_batch,
-            "last_batch": done.last_batch,
-            "records": done.records,
-            "kept": done.kept,
-            "sha256": done.file_sha256.hex(),
-        }
-        log.info("journal_archived", **told)
-        self._done("archive", "journal_archived", told)
-        return told
+            forgotten = await self._forget_ended(before_us)
+            while (done := await self._journal.archive(before_us, folder)) is not None:
+                told: dict[str, Json] = {
+                    "file": str(folder / done.file),
+                    "first_batch": done.first_batch,
+                    "last_batch": done.last_batch,
+                    "records": done.records,
+                    "kept": done.kept,
+                    "forgotten": forgotten,
+                    "sha256": done.file_sha256.hex(),
+                }
+                forgotten = 0
+                log.info("journal_archived", **told)
+                self._done("archive", "journal_archived", told)
+                files.append(told)
+        return files
+
+    async def _forget_ended(self, before_us: int) -> int:
+        """Forget the orchestrations that had ended before this time; how many there were."""
+        forgotten, after = 0, None
+        statuses = [status.value for status in TERMINAL]
+        while True:
+            page = await self._engine.store.instances(
+                kind=ORCHESTRATION, statuses=statuses, created_to_us=before_us, limit=PAGE, after=after
+            )
+            for row in page:
+                one = InstanceRow(*row)
+                if one.updated_us < before_us:
+                    # Something of it may be under way yet, or somebody has just purged or rewound it: another time, then.
+                    with contextlib.suppress(WrongStatusError, NotFoundError):
+                        await self._engine.client.purge_instance_history(one.instance, FORGETS)
+                        forgotten += 1
+            if len(page) < PAGE:
+                return forgotten
+            after = page[-1][0]
 
     @contextlib.asynccontextmanager
     async def _alone(self, what: str) -> AsyncIterator[None]:

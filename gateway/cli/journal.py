@@ -125,15 +125,18 @@ def backup_lines(result: Fields) -> list[str]:
 
 def archive_lines(result: Fields) -> list[str]:
     """What went where."""
-    if not result.flag("archived"):
-        return [f"Nothing to archive: nothing before {moment(result.text('before'))} is left that nothing needs."]
-    kept = result.number("kept")
-    stays = f" {count(kept)} of them stay in the journal too: something that lives needs them." if kept else ""
-    return [
-        f"Archived {count(result.number('records'))} records (batches {result.text('first_batch')} to "
-        f"{result.text('last_batch')}) to {result.text('file')}.{stays}",
-        f"SHA-256 {result.text('sha256')}",
-    ]
+    files = result.parts("files")
+    if not files:
+        return [
+            f"Nothing was to be archived: there is nothing from before {moment(result.text('before'))} in the journal."
+        ]
+    lines = []
+    for one in files:
+        kept = one.number("kept")
+        stays = f"; {count(kept)} records stay in the journal, too, for what lives" if kept else ""
+        what = f"{count(one.number('records'))} records (batches {one.text('first_batch')} to {one.text('last_batch')})"
+        lines += [f"Archived {what} to {one.text('file')}{stays}.", f"  SHA-256 {one.text('sha256')}"]
+    return [*lines, "Archives are never deleted by the gateway. Move them where you keep evidence."]
 
 
 def restored_lines(result: Fields) -> list[str]:

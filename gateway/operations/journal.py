@@ -57,10 +57,8 @@ async def archive(desk: Desk, args: Arguments) -> Json:
         why = "the site says keep_days = 0, which archives nothing by itself: say before which day (--before DATE)"
         raise ControlError(Code.BAD_REQUEST, why)
     async with desk.audited(args, "journal.archive", before=iso(before_us)):
-        done = await _done(care.work.archive(before_us))
-    if done is None:
-        return {"archived": False, "before": iso(before_us)}
-    return {"archived": True, "before": iso(before_us), **done}
+        files = await _done(care.work.archive(before_us))
+    return {"before": iso(before_us), "files": list(files)}
 
 
 def _care(desk: Desk) -> Housekeeping:

@@ -40,6 +40,7 @@ class FakeJournal:
         self.chain: Any = SimpleNamespace(ok=True, batches=9, records=90, first_bad_batch=None, reason=None)
         self.fails: str = ""
         self.archives: list[tuple[int, Path]] = []
+        self.asked = 0
         self.backups: list[Path] = []
         self.hold: asyncio.Event | None = None
         self.stats: Any = SimpleNamespace(
@@ -71,12 +72,12 @@ class FakeJournal:
 
     async def archive(self, before_us: int, folder: Path) -> Any:
         await self._may()
-        self.archives.append((before_us, folder))
-        number = len(self.archives)
-        if number > 1:
+        self.asked += 1
+        if self.archives:
             return None
+        self.archives.append((before_us, folder))
         return SimpleNamespace(
-            file=f"{number}.gz", file_sha256=b"\1", first_batch=1, last_batch=5, records=50, kept=3, batches=5
+            file="1.gz", file_sha256=b"\1", first_batch=1, last_batch=5, records=50, kept=3, batches=5
         )
 
     async def backup(self, target: Path) -> Any:
@@ -340,6 +341,7 @@ async def test_at_the_last_level_archives_go_early_to_another_disk_and_not_again
     await until(lambda: house.journal.archives, "it archives")
     await asyncio.sleep(0.1)
     task.cancel()
+    assert house.journal.asked == 2, "until there is nothing more, and then not for an hour"
     ((before_us, _),) = house.journal.archives
     assert before_us == house.station.engine.now_us() - 3600 * 1_000_000
     assert house.care.troubles[0].type == DISK
@@ -422,3 +424,38 @@ async def test_acts_without_a_daemon_come_into_the_chain_before_anything_else_an
     house.make()
     house.care.begin()
     assert house.keys() == {}, "it is told until the next start"
+
+
+def Ends(context: Any) -> Any:
+    """Is over at once."""
+    return "over"
+
+
+def Waits(context: Any) -> Any:
+    """Is not over."""
+    yield context.wait_for_external_event("Go")
+
+
+async def test_what_has_ended_before_the_cut_is_forgotten_first_and_what_lives_or_ended_later_is_not(
+    tmp_path: Path,
+) -> None:
+    house = House(tmp_path)
+    house.station.programs += [Ends, Waits]
+    house.station.build()
+    await house.station.start()
+    house.make()
+    house.settings()
+    client, clock = house.station.engine.client, house.station.clock
+    await client.start_new("Ends", "early")
+    await client.start_new("Waits", "lives")
+    await client.wait_for_completion("early")
+    clock.advance(60.0)
+    cut_us = house.station.engine.now_us()
+    clock.advance(60.0)
+    await client.start_new("Ends", "late")
+    await client.wait_for_completion("late")
+    (told,) = await house.care.work.archive(cut_us)
+    assert told["forgotten"] == 1
+    found = {row[0] for row in await house.station.engine.store.instances(kind="orchestration")}
+    assert found == {"lives", "late"}
+    await house.station.engine.stop(0.1)
