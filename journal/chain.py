@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from journal.rows import LinkedRecord, Note
+from journal.rows import BatchTuple, LinkedRecord, Note
 
 _GENESIS_TAG: Final = b"gridlatch journal 1\n"
 _BATCH_HEAD: Final = struct.Struct(">QQQQqI")  # batch, first_seq, last_seq, last_message_id, time_us, number of records
@@ -48,12 +48,40 @@ def records_bytes(records: Iterable[LinkedRecord]) -> bytes:
     """The canonical bytes of records, one after the other."""
     pack = _RECORD_HEAD.pack
     parts: list[bytes] = []
-    append = parts.append
     for seq, instance, kind, record_time_us, prev, payload in records:
         who = instance.encode()
         what = kind.encode()
-        append(pack(seq, record_time_us, prev, len(who), len(what), len(payload)))
-        append(who)
-        append(what)
-        append(payload)
+        parts += (pack(seq, record_time_us, prev, len(who), len(what), len(payload)), who, what, payload)
     return b"".join(parts)
+
+
+def count_good(previous: bytes, following: int, rows: Sequence[BatchTuple], records: Sequence[LinkedRecord]) -> int:
+    """How many of these batches, from the first on, continue each other and hold what their hashes say.
+
+    previous: the hash before them. following: number of the first. records: those of all, in order, none missing; none of
+    the batches has a note. The same as ``batch_hash`` for one after the other, in half the time. Raises struct.error,
+    TypeError, AttributeError for values that no writer gives.
+    """
+    pack, head, sha256, join = _RECORD_HEAD.pack, _BATCH_HEAD.pack, hashlib.sha256, b"".join
+    parts = [
+        join(
+            (
+                pack(seq, time_us, prev, len(who := i.encode()), len(what := k.encode()), len(payload)),
+                who,
+                what,
+                payload,
+            )
+        )
+        for seq, i, k, time_us, prev, payload in records
+    ]
+    begin = 0
+    for number, row in enumerate(rows):
+        batch, first_seq, last_seq, last_message_id, time_us, prev_hash, stored = row
+        if batch != following or prev_hash != previous:
+            return number
+        end = begin + last_seq - first_seq + 1
+        own = head(batch, first_seq, last_seq, last_message_id, time_us, end - begin)
+        if stored != sha256(join((prev_hash, own, *parts[begin:end]))).digest():
+            return number
+        begin, previous, following = end, stored, batch + 1
+    return len(rows)
