@@ -1,4 +1,4 @@
-"""``python -m journal FILE``: check a journal, or a copy of one, without a daemon.
+"""``python -m journal FILE``: check a journal, a copy of one, or an archive, without a daemon.
 
 What must stay true: the file is only read, whether or not a daemon is writing it. A head that was kept elsewhere is the
 only witness against a chain that was cut off or rewritten to its end. A crash here changes nothing.
@@ -13,8 +13,9 @@ import re
 import sys
 from pathlib import Path
 
+from journal.archive import SUFFIX, ArchiveResult, verify_archive
 from journal.errors import JournalError
-from journal.rows import Head
+from journal.rows import Head, VerifyResult
 from journal.verify import verify_file
 
 WHOLE, BROKEN, NOT_CHECKED = 0, 1, 2
@@ -26,12 +27,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m journal", description="Check the hash chain of a journal, or of a copy, without a daemon."
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="such as /var/lib/gridlatch/journal.db")
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, help=f"such as /var/lib/gridlatch/journal.db, or an archive (*{SUFFIX})"
+    )
+    parser.add_argument("--archives", metavar="FOLDER", type=Path, help="check those that the journal names as well")
     parser.add_argument("--head", metavar="BATCH:HASH", type=_head, help="seen earlier: the chain must hold it")
     options = parser.parse_args(arguments)
+    result: VerifyResult | ArchiveResult
     try:
-        result = verify_file(options.file, expect=options.head)
-    except JournalError as error:
+        if options.file.name.endswith(SUFFIX):
+            result = verify_archive(options.file, expect=options.head)
+        else:
+            result = verify_file(options.file, expect=options.head, archives=options.archives)
+    except (JournalError, OSError) as error:
         print(f"journal: {error}", file=sys.stderr)
         return NOT_CHECKED
     size = f"{result.batches} batches, {result.records} records, head {result.head.batch}:{result.head.hash_hex}"
