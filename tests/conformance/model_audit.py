@@ -182,7 +182,9 @@ class Audit:
             if leaf.kind == "sub":
                 child = self.store.rows.get(f"{instance}:{task:04x}")
                 starting = self._has_start(f"{instance}:{task:04x}")
-                ways.append(starting or (child is not None and child.status not in TERMINAL))
+                lives = starting or (child is not None and child.status not in TERMINAL)
+                # One that was rewound before its parent had heard of its failure lives on, and the first answer counts.
+                ways.append(lives and not (self._has_rewound and task in answered))
             elif leaf.kind in ("add", "ask", "lock"):
                 ways.append(self._is_asked(instance, task))
             assert sum(ways) == 1, f"{where}: {ways}"
