@@ -1,286 +1,282 @@
-"""What the durable engine costs beside bare SQLite on the same disk: one JSON line a case.
+"""The durable engine beside its ceiling: one JSON line a case.
 
-The engine runs whole (history, mailboxes, determinism, hash chain) on the real journal with ``synchronous=FULL``. Each case
-names its limit, measured in the same run: bare sqlite3 in WAL mode with ``synchronous=FULL`` committing as many rows
-in as many batches as the engine did, or this disk's bare commits in sequence. ``ratio`` is the engine's time over the
-limit's. CPU is that of the whole process, flushes are commits; both for one operation: they travel better between
-machines than rates do.
+The engine runs whole (history, mailboxes, determinism, hash chain) on the real journal with ``synchronous=FULL``. The
+ceiling (``limit/``) does the same work with nothing but a log and generators. Both run in turns, some rounds of each, and
+the medians stand side by side: absolute times differ by a factor of two between runs, their ratio much less. CPU is that
+of the whole process, flushes are commits, both for one operation; bytes are what the process dirtied for the disk.
 
-usage: python benchmarks/engine.py [--dir /var/tmp] [--case NAME ...]
+Where operations are few and the disk is what they wait for, a figure stands beside this disk's own bare flushes.
+
+usage: python benchmarks/engine.py [--dir /var/tmp] [--case NAME ...] [--rounds 3]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
+import os
 import sqlite3
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-from gateway.clock import SystemClock, from_us
-from gateway.durable import DurableOrchestrationContext, Engine, EntityContext, EntityId, Registry
-from journal import Journal
+from benchmarks import engine_cases as ours  # noqa: E402 - found only now
+from benchmarks.limit import cases as limit  # noqa: E402
+from benchmarks.limit.cases import Measured  # noqa: E402
+from benchmarks.summary import Row, at_least, at_most, percentile  # noqa: E402
+from gateway.starting import spare_the_loop  # noqa: E402
 
-ROW = b"x" * 300
-
-
-async def hello(name: str) -> str:
-    """The smallest activity."""
-    return f"hello {name}"
-
-
-def three_steps(context: DurableOrchestrationContext) -> Any:
-    """Three activities, one after the other."""
-    greetings = []
-    for city in ("Tokyo", "Seattle", "London"):
-        greetings.append((yield context.call_activity("hello", city)))
-    return greetings
+Run = Callable[[Path], Coroutine[Any, Any, Measured]]
+FSYNC_BYTES = 4096
 
 
-def fan_out(context: DurableOrchestrationContext) -> Any:
-    """Many activities at once."""
-    results = yield context.task_all([context.call_activity("hello", str(n)) for n in range(context.get_input())])
-    return len(results)
+def medians(runs: list[Measured]) -> dict[str, float]:
+    """What several runs of one case say together."""
+
+    def middle(of: Callable[[Measured], float]) -> float:
+        return statistics.median(of(run) for run in runs)
+
+    told = {
+        "per_s": round(middle(lambda r: r.per_s), 1),
+        "seconds": round(middle(lambda r: r.seconds), 4),
+        "cpu_ms_each": round(middle(lambda r: r.cpu_s / r.operations * 1e3), 4),
+        "flushes_each": round(middle(lambda r: r.flushes / r.operations), 4),
+        "bytes_written_each": round(middle(lambda r: r.bytes_written / r.operations)),
+    }
+    if runs[0].latencies_s:
+        told["p50_ms"] = round(middle(lambda r: percentile(r.latencies_s, 50)) * 1e3, 3)
+        told["p99_ms"] = round(middle(lambda r: percentile(r.latencies_s, 99)) * 1e3, 3)
+    return told
 
 
-def sleeps(context: DurableOrchestrationContext) -> Any:
-    """Wait until a time."""
-    yield context.create_timer(from_us(context.get_input()))
+def in_turns(folder: Path, rounds: int, engine: Run, ceiling: Run | None) -> tuple[dict[str, float], dict[str, float]]:
+    """Medians of the engine, and of its ceiling, run in turns."""
+    ran: tuple[list[Measured], list[Measured]] = ([], [])
+    for number in range(rounds):
+        for place, run in enumerate((engine, ceiling)):
+            if run is not None:
+                ran[place].append(asyncio.run(run(folder / f"{place}-{number}.db")))
+                clear(folder)
+    return medians(ran[0]), medians(ran[1]) if ran[1] else {}
 
 
-def waits(context: DurableOrchestrationContext) -> Any:
-    """Wait for an event, with a timer beside it."""
-    return (yield context.wait_for_external_event("go", timeout=86_400))
-
-
-def idles(context: DurableOrchestrationContext) -> Any:
-    """Wait for an event."""
-    return (yield context.wait_for_external_event("go"))
-
-
-def counter(context: EntityContext) -> None:
-    """Add to a state of a few fields."""
-    state = context.get_state(lambda: {"value": 0.0, "count": 0, "quality": "good"})
-    state["value"] += context.get_input()
-    state["count"] += 1
-    context.set_state(state)
-    context.set_result(state["count"])
-
-
-@contextlib.asynccontextmanager
-async def engine_at(path: Path) -> AsyncIterator[tuple[Engine, Journal]]:
-    """An engine on a journal."""
-    registry = Registry()
-    registry.activity(hello)
-    for orchestrator in (three_steps, fan_out, sleeps, waits, idles):
-        registry.orchestrator(orchestrator)
-    registry.entity(counter)
-    journal = await Journal.open(path)
-    engine = Engine(journal, registry, SystemClock())
-    await engine.recover()
-    engine.start()
-    try:
-        yield engine, journal
-    finally:
-        await engine.stop()
-        await journal.close()
-
-
-def bare(folder: Path, rows: int, batches: int) -> float:
-    """Seconds that bare sqlite3 takes to commit so many rows in so many batches."""
-    path = folder / "bare.db"
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("CREATE TABLE records (seq INTEGER PRIMARY KEY, instance TEXT NOT NULL, payload BLOB NOT NULL)")
-    each, seq = max(1, rows // max(1, batches)), 0
-    started = time.perf_counter()
-    while seq < rows:
-        part = [(seq + n, f"i{seq + n}", ROW) for n in range(min(each, rows - seq))]
-        seq += len(part)
-        connection.execute("BEGIN IMMEDIATE")
-        for first in range(0, len(part), 250):
-            chunk = part[first : first + 250]
-            marks = ",".join(["(?,?,?)"] * len(chunk))
-            connection.execute(f"INSERT INTO records VALUES {marks}", [v for row in chunk for v in row])
-        connection.execute("COMMIT")
-    took = time.perf_counter() - started
-    connection.close()
-    for file in folder.glob("bare.db*"):
+def clear(folder: Path) -> None:
+    """Each run has an empty folder, and a disk without what the last one left for it to do."""
+    for file in folder.iterdir():
         file.unlink()
+    os.sync()
+
+
+def tell(case: str, operations: int, figures: dict[str, Any], beside: dict[str, Any], table: list[Row]) -> None:
+    """Print the line of one case."""
+    line = {"bench": "engine", "case": case, "operations": operations, **figures}
+    print(json.dumps({**line, "limit": beside, "met": all(row["met"] is not False for row in table), "table": table}))
+    sys.stdout.flush()
+
+
+def flush_ms(folder: Path, number: int = 200) -> float:
+    """Median time of one bare flush (fdatasync of a page that was appended) of this disk."""
+    took = []
+    with (folder / "flushes").open("wb", buffering=0) as file:
+        for _ in range(number):
+            began = time.perf_counter()
+            file.write(b"x" * FSYNC_BYTES)
+            os.fdatasync(file.fileno())
+            took.append(time.perf_counter() - began)
+    return statistics.median(took) * 1e3
+
+
+def entity_operations(folder: Path, rounds: int) -> None:
+    """60,000 acknowledged operations on 12,000 entities, 1,000 in flight."""
+    work = (60_000, 12_000, 1_000)
+    own, top = in_turns(folder, rounds, lambda p: ours.entities(p, *work), lambda p: limit.entities(p, *work))
+    table = [
+        at_least("engine, entity operations acknowledged", own["per_s"], "/s", 0.4, top["per_s"]),
+        at_most("engine, entity operations: CPU", own["cpu_ms_each"], "ms each", None, top["cpu_ms_each"]),
+    ]
+    tell("entity_operations", work[0], own, top, table)
+
+
+def three_steps(at_once: int, operations: int) -> Callable[[Path, int], None]:
+    """Orchestrations of three activities, so many at once."""
+
+    def case(folder: Path, rounds: int) -> None:
+        work = (operations, at_once)
+        own, top = in_turns(
+            folder, rounds, lambda p: ours.run_three_steps(p, *work), lambda p: limit.three_steps(p, *work)
+        )
+        what = f"engine, 3 steps, {at_once:,} at once"
+        table = [
+            at_least(what, own["per_s"], "/s", 0.5, top["per_s"]),
+            at_most(f"{what}: CPU", own["cpu_ms_each"], "ms each", 0.2),
+            at_most(f"{what}: CPU beside the ceiling", own["cpu_ms_each"], "ms each", None, top["cpu_ms_each"]),
+            at_most(f"{what}: flushes", own["flushes_each"], "each", 0.1),
+        ]
+        tell(f"three_steps_{at_once}", operations, own, top, table)
+
+    return case
+
+
+def one_at_a_time(folder: Path, rounds: int) -> None:
+    """300 orchestrations of three activities, one after the other: latency beside three flushes of this disk."""
+    work = (300, 1)
+    bare_ms = statistics.median(flush_ms(folder) for _ in range(rounds))
+    own, top = in_turns(folder, rounds, lambda p: ours.run_three_steps(p, *work), lambda p: limit.three_steps(p, *work))
+    table = [
+        at_most("engine, 3 steps one at a time: p50, beside 3 flushes", own["p50_ms"], "ms", 2.0, 3 * bare_ms),
+        at_most("engine, 3 steps one at a time: p50", own["p50_ms"], "ms", None, top["p50_ms"]),
+        at_most("engine, 3 steps one at a time: p99", own["p99_ms"], "ms", None, top["p99_ms"]),
+    ]
+    tell("three_steps_1", work[0], {**own, "flush_ms": round(bare_ms, 4)}, top, table)
+
+
+def fanning_out(folder: Path, rounds: int) -> None:
+    """One orchestration of 1,000 activities in parallel."""
+    own, top = in_turns(folder, rounds, lambda p: ours.run_fan_out(p, 1000), lambda p: limit.fan_out(p, 1000))
+    table = [at_most("engine, 1,000 activities in parallel", own["seconds"], "s", 3.0, top["seconds"])]
+    tell("fan_out_1000", 1, own, top, table)
+
+
+def timers_due_at_once(folder: Path, rounds: int) -> None:
+    """10,000 orchestrations that wake at one instant: how late they are."""
+    work = (10_000, 6.0)
+    own, top = in_turns(folder, rounds, lambda p: ours.timers(p, *work), lambda p: limit.timers(p, *work))
+    table = [
+        at_most("engine, 10,000 timers due at once: late p99", own["p99_ms"], "ms", 300.0),
+        at_most("engine, 10,000 timers due at once: beside the ceiling", own["p99_ms"], "ms", None, top["p99_ms"]),
+    ]
+    tell("timers_due_at_once", work[0], own, top, table)
+
+
+def timers_pending(folder: Path, rounds: int) -> None:
+    """100,000 timers pending, and a lone one that comes due meanwhile."""
+    own, _ = in_turns(folder, 1, lambda p: ours.pending_timers(p, 100_000, 50), None)
+    table = [
+        at_most("engine, a lone timer beside 100,000: late p50", own["p50_ms"], "ms", 5.0),
+        at_most("engine, a lone timer beside 100,000: late p99", own["p99_ms"], "ms", None),
+    ]
+    tell("timers_pending", 100_000, own, {}, table)
+
+
+def event_latency(folder: Path, rounds: int) -> None:
+    """An event to an orchestration that waits, until the world sees what it led to."""
+    own, top = in_turns(folder, rounds, lambda p: ours.events(p, 200), lambda p: limit.events(p, 200))
+    table = [
+        at_most("engine, event to effect: p50", own["p50_ms"], "ms", None, top["p50_ms"]),
+        at_most("engine, event to effect: p99", own["p99_ms"], "ms", None, top["p99_ms"]),
+    ]
+    tell("event_latency", 200, own, top, table)
+
+
+def apart(*arguments: str) -> dict[str, Any]:
+    """What a process of its own found."""
+    command = [sys.executable, *arguments]
+    found: dict[str, Any] = json.loads(
+        subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True).stdout
+    )
+    return found
+
+
+def recovering(folder: Path, rounds: int) -> None:
+    """Ready again with 12,000 entities, 10,000 waiting orchestrations and 10,000 timers, after a short and a long past."""
+    for name, history in (("short", 0), ("long", 400_000)):
+        asyncio.run(ours.fill(folder / f"{name}.db", 12_000, 10_000, history))
+    runs: dict[str, list[dict[str, Any]]] = {"short": [], "long": []}
+    bare = []
+    for number in range(rounds):
+        for name, found in runs.items():
+            found.append(apart(str(Path(__file__)), "--recover", str(folder / f"{name}.db"), f"w{number}"))
+        bare.append(bare_reading(folder / "short.db"))
+    ready = {name: statistics.median(one["ready_s"] for one in found) for name, found in runs.items()}
+    cpu = {name: statistics.median(one["cpu_s"] for one in found) for name, found in runs.items()}
+    clear(folder)
+    ceiling = statistics.median(limit.recovery(folder / f"limit-{n}.db", 32_000).seconds for n in range(rounds))
+    clear(folder)
+    figures = {
+        **runs["short"][0],
+        "ready_s": ready["short"],
+        "cpu_s": cpu["short"],
+        "after_400000_more_records_s": ready["long"],
+        "after_400000_more_records_cpu_s": cpu["long"],
+        "first_event_ms": statistics.median(one["first_event_ms"] for one in runs["short"]),
+    }
+    beside = {"replay_of_32000_s": round(ceiling, 4), "bare_sqlite_reads_it_s": round(statistics.median(bare), 4)}
+    table = [
+        at_most("engine, recovery of 32,000", ready["short"], "s", 1.5),
+        at_most("engine, recovery: beside the ceiling", ready["short"], "s", None, ceiling),
+        at_most("engine, recovery after 400,000 records more: CPU", cpu["long"], "s", 1.2, cpu["short"]),
+    ]
+    tell("recovery", 32_000, figures, beside, table)
+
+
+def bare_reading(path: Path) -> float:
+    """Seconds in which sqlite3 reads what a recovery has to read."""
+    connection = sqlite3.connect(path)
+    began = time.perf_counter()
+    for table in ("instances", "timers"):
+        connection.execute(f"SELECT * FROM {table}").fetchall()
+    took = time.perf_counter() - began
+    connection.close()
     return took
 
 
-def p(values: list[float], share: float) -> float:
-    """A percentile."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+def memory(folder: Path, rounds: int) -> None:
+    """What a waiting orchestration and an idle entity weigh."""
+    figures = apart("-m", "benchmarks.engine_memory", str(folder))
+    clear(folder)
+    table = [
+        at_most("engine, memory of a waiting orchestration", figures["waiting_orchestration_kb"], "KB", 10.0),
+        at_most("engine, memory of an idle entity", figures["idle_entity_kb"], "KB", 4.0),
+    ]
+    tell("memory", 10_000, figures, {}, table)
 
 
-async def measured(
-    case: str, folder: Path, operations: int, work: Callable[[Engine], Awaitable[dict[str, Any]]]
-) -> None:
-    """Run one case and print its line."""
-    async with engine_at(folder / f"{case}.db") as (engine, journal):
-        batches, rows = journal.stats.batches, journal.stats.records
-        cpu, started = time.process_time(), time.perf_counter()
-        more = await work(engine)
-        took, used = time.perf_counter() - started, time.process_time() - cpu
-        batches, rows = journal.stats.batches - batches, journal.stats.records - rows
-    limit = bare(folder, rows, batches)
-    line = {
-        "bench": "engine",
-        "case": case,
-        "operations": operations,
-        "per_s": round(operations / took, 1),
-        "cpu_ms_each": round(used / operations * 1e3, 4),
-        "flushes_each": round(batches / operations, 4),
-        "rows": rows,
-        "seconds": round(took, 4),
-        "limit": f"sqlite3, FULL: {rows} rows in {batches} commits",
-        "limit_seconds": round(limit, 4),
-        "ratio": round(took / limit, 2),
-        **more,
+def flash(folder: Path, rounds: int) -> None:
+    """Bytes that reach the disk for each journaled event, beside the event's own size."""
+    table: list[Row] = []
+    figures: dict[str, Any] = {}
+    kinds: dict[str, Run] = {
+        "entity operations": lambda p: ours.entities(p, 60_000, 12_000, 1_000),
+        "3 steps": lambda p: ours.run_three_steps(p, 5_000, 1_000),
     }
-    print(json.dumps(line), flush=True)
+    for name, run in kinds.items():
+        path = folder / "flash.db"
+        measured = asyncio.run(run(path))
+        connection = sqlite3.connect(path)
+        size = connection.execute("SELECT sum(length(payload) + length(instance) + length(kind) + 24) FROM records")
+        events, written = size.fetchone()[0], measured.bytes_written
+        connection.close()
+        clear(folder)
+        number = measured.more["records"]
+        figures[name] = {"bytes_an_event": round(events / number), "written_an_event": round(written / number)}
+        table.append(
+            at_most(f"engine, {name}: written to the disk an event", written / number, "B", 3.0, events / number)
+        )
+    tell("flash", 60_000, figures, {}, table)
 
 
-async def orchestrations_at_once(folder: Path) -> None:
-    """1,000 orchestrations of three steps, all at once."""
-
-    async def work(engine: Engine) -> dict[str, Any]:
-        ids = await asyncio.gather(*(engine.client.start_new("three_steps") for _ in range(1000)))
-        await asyncio.gather(*(engine.client.wait_for_completion(i, 60) for i in ids))
-        return {}
-
-    await measured("three_steps_1000_at_once", folder, 1000, work)
-
-
-async def orchestrations_in_sequence(folder: Path) -> None:
-    """One orchestration of three steps at a time: latency beside that of the bare commits it needs."""
-
-    async def work(engine: Engine) -> dict[str, Any]:
-        times: list[float] = []
-        for _ in range(300):
-            began = time.perf_counter()
-            await engine.client.wait_for_completion(await engine.client.start_new("three_steps"), 60)
-            times.append((time.perf_counter() - began) * 1e3)
-        return {"p50_ms": round(p(times, 0.5), 3), "p99_ms": round(p(times, 0.99), 3)}
-
-    await measured("three_steps_one_at_a_time", folder, 300, work)
-
-
-async def fanning_out(folder: Path) -> None:
-    """One orchestration of 1,000 activities in parallel."""
-
-    async def work(engine: Engine) -> dict[str, Any]:
-        instance = await engine.client.start_new("fan_out", client_input=1000)
-        assert (await engine.client.wait_for_completion(instance, 60)).output == 1000
-        return {}
-
-    await measured("fan_out_1000", folder, 1, work)
-
-
-async def entity_operations(folder: Path) -> None:
-    """60,000 acknowledged operations on 12,000 entities, 1,000 in flight."""
-    operations, keys, in_flight = 60_000, 12_000, 1_000
-
-    async def work(engine: Engine) -> dict[str, Any]:
-        numbers = iter(range(operations))
-
-        async def caller() -> None:
-            for number in numbers:
-                await engine.client.call_entity(EntityId("counter", str(number % keys)), "add", 1.5)
-
-        await asyncio.gather(*(caller() for _ in range(in_flight)))
-        return {"keys": keys, "in_flight": in_flight}
-
-    await measured("entity_operations_acknowledged", folder, operations, work)
-
-
-async def timers_due_at_once(folder: Path) -> None:
-    """10,000 orchestrations that wake at one instant: how late they are."""
-
-    async def work(engine: Engine) -> dict[str, Any]:
-        due_us = engine.now_us() + 12_000_000
-        ids = await asyncio.gather(*(engine.client.start_new("sleeps", client_input=due_us) for _ in range(10_000)))
-        assert engine.now_us() < due_us, "this machine is too slow to set the timers in time"
-        done = await asyncio.gather(*(engine.client.wait_for_completion(i, 60) for i in ids))
-        acked_ms = (engine.now_us() - due_us) / 1e3
-        late = [(status.last_updated_time.timestamp() * 1e6 - due_us) / 1e3 for status in done]
-        return {
-            "late_p50_ms": round(p(late, 0.5), 1),
-            "late_p99_ms": round(p(late, 0.99), 1),
-            "all_acknowledged_after_ms": round(acked_ms, 1),
-            "note": "seconds include the wait until the timers are due",
-        }
-
-    await measured("timers_10000_due_at_once", folder, 10_000, work)
-
-
-async def recovering(folder: Path) -> None:
-    """Ready again with 12,000 entities, 10,000 waiting orchestrations and 10,000 timers."""
-    path = folder / "recovery.db"
-    async with engine_at(path) as (engine, _):
-        client = engine.client
-        for first in range(0, 12_000, 2_000):
-            await asyncio.gather(
-                *(client.call_entity(EntityId("counter", str(n)), "add", 1) for n in range(first, first + 2_000))
-            )
-        for first in range(0, 10_000, 2_000):
-            await asyncio.gather(*(client.start_new("waits", f"w{n}") for n in range(first, first + 2_000)))
-    connection = sqlite3.connect(path)
-    began = time.perf_counter()
-    rows = sum(len(connection.execute(f"SELECT * FROM {table}").fetchall()) for table in ("instances", "timers"))
-    limit = time.perf_counter() - began
-    connection.close()
-    began, cpu = time.perf_counter(), time.process_time()
-    async with engine_at(path) as (engine, _):
-        ready, used = time.perf_counter() - began, time.process_time() - cpu
-        found = {"instances": len(engine.instances), "timers": len(engine.timers)}
-        began = time.perf_counter()
-        await engine.client.raise_event("w5", "go", 1)
-        assert (await engine.client.wait_for_completion("w5", 10)).output == 1
-        first_event_ms = (time.perf_counter() - began) * 1e3
-    line = {
-        "bench": "engine",
-        "case": "recovery",
-        **found,
-        "ready_s": round(ready, 3),
-        "cpu_s": round(used, 3),
-        "first_event_ms": round(first_event_ms, 2),
-        "limit": f"sqlite3 reads the same {rows} rows",
-        "limit_seconds": round(limit, 4),
-        "ratio": round(ready / limit, 1),
-    }
-    print(json.dumps(line), flush=True)
-
-
-CASES = {
-    "at_once": orchestrations_at_once,
-    "in_sequence": orchestrations_in_sequence,
-    "fan_out": fanning_out,
+CASES: dict[str, Callable[[Path, int], None]] = {
     "entities": entity_operations,
+    "at_once": three_steps(1_000, 5_000),
+    "hundred": three_steps(100, 3_000),
+    "in_sequence": one_at_a_time,
+    "fan_out": fanning_out,
+    "events": event_latency,
     "timers": timers_due_at_once,
+    "pending": timers_pending,
     "recovery": recovering,
+    "memory": memory,
+    "flash": flash,
 }
-
-
-async def run(folder: Path, cases: list[str]) -> None:
-    """The cases, each on a journal of its own."""
-    async with engine_at(folder / "warm.db") as (engine, _):  # not counted: imports, caches, the first pages
-        for _ in range(20):
-            await engine.client.wait_for_completion(await engine.client.start_new("three_steps"), 10)
-    for case in cases:
-        await CASES[case](folder)
 
 
 def main() -> None:
@@ -288,9 +284,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", default="/var/tmp", help="where the journals are put: the disk that is measured")
     parser.add_argument("--case", nargs="*", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--recover", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=arguments.dir) as folder:
-        asyncio.run(run(Path(folder), arguments.case))
+    if arguments.recover is not None:
+        print(json.dumps(asyncio.run(ours.recover(Path(arguments.recover[0]), arguments.recover[1]))))
+        return
+    with tempfile.TemporaryDirectory(dir=arguments.dir) as name:
+        folder = Path(name)
+        spare_the_loop()  # as the daemon does
+        asyncio.run(ours.run_three_steps(folder / "warm.db", 50, 10))  # not counted: imports, caches, the first pages
+        clear(folder)
+        for case in arguments.case:
+            CASES[case](folder, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -74,8 +74,6 @@ def rows_of(line: Mapping[str, object]) -> list[Row]:
         return list(_journal_rows(line))
     if name == "field_modbus":
         return list(_field_rows(line))
-    if name == "engine":
-        return list(_engine_rows(line))
     return []
 
 
@@ -92,31 +90,6 @@ def _field_rows(line: Mapping[str, object]) -> Iterable[Row]:
             yield at_most("bare driver polling, CPU", float(str(line["cpu_pct_of_a_core"])), "% of a core", None)
         case "mass_operate":
             yield at_most(f"bare driver, all {line['target']}", float(str(line["wall_s"])), "s", None)
-
-
-def _engine_rows(line: Mapping[str, object]) -> Iterable[Row]:
-    case = str(line["case"])
-    what = f"engine, {case.replace('_', ' ')}"
-
-    def figure(key: str) -> float:
-        return float(str(line[key]))
-
-    match case:
-        case "three_steps_1000_at_once":
-            yield at_most(f"{what}: CPU", figure("cpu_ms_each"), "ms each", 0.2)
-            yield at_most(f"{what}: flushes", figure("flushes_each"), "each", 0.1)
-        case "three_steps_one_at_a_time":
-            yield at_most(
-                f"{what}: p50", figure("p50_ms"), "ms", None, figure("limit_seconds") / figure("operations") * 1e3
-            )
-            return
-        case "timers_10000_due_at_once":
-            yield at_most(f"{what}: late p99", figure("late_p99_ms"), "ms", 300.0)
-            return
-        case "recovery":
-            yield at_most(what, figure("ready_s"), "s", 1.5)
-            return
-    yield at_most(what, figure("seconds"), "s", None, figure("limit_seconds"))
 
 
 COLUMNS = ("", "figure", "unit", "beside", "ratio", "target", "met")

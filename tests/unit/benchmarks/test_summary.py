@@ -44,15 +44,6 @@ def test_the_journal_stands_beside_sqlite() -> None:
     assert (row["what"], row["beside"], row["ratio"], row["met"]) == ("journal, batches of 100", 100_000, 0.5, None)
 
 
-def test_the_engines_targets() -> None:
-    line = {"bench": "engine", "case": "three_steps_1000_at_once", "cpu_ms_each": 0.3, "flushes_each": 0.01}
-    rows = rows_of(line | {"seconds": 0.8, "limit_seconds": 0.04, "operations": 1000})
-    assert [row["met"] for row in rows] == [False, True, None]
-    assert rows[2]["ratio"] == 20.0
-    late = {"bench": "engine", "case": "timers_10000_due_at_once", "late_p99_ms": 91.0}
-    assert [row["met"] for row in rows_of(late)] == [True]
-
-
 def test_an_unknown_line_has_no_rows() -> None:
     assert rows_of({"bench": "something else", "case": "new"}) == []
 
