@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from journal.errors import JournalCorrupt
 from journal.rows import Archived, Note
 
 ARCHIVED: Final = "archived"
@@ -90,9 +91,15 @@ def complaint(connection: sqlite3.Connection, known: Sequence[Archived]) -> str 
 
 
 def removal(connection: sqlite3.Connection) -> tuple[int, list[int]] | None:
-    """A removal that is not finished: number of the archive, and which records stay. None if there is none."""
+    """A removal that is not finished: number of the archive, and which records stay. None if there is none.
+
+    Raises JournalCorrupt if their list can't be read.
+    """
     row = connection.execute("SELECT archive, kept FROM removal").fetchone()
-    return (row[0], unpack_seqs(row[1])) if row is not None else None
+    try:
+        return (row[0], unpack_seqs(row[1])) if row is not None else None
+    except (zlib.error, ValueError) as error:
+        raise JournalCorrupt(f"the list of the records that stay behind a cut is damaged: {error}") from error
 
 
 def removing(connection: sqlite3.Connection) -> bool:

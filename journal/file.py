@@ -16,7 +16,7 @@ from pathlib import Path
 
 from journal import cuts, reader, schema
 from journal.errors import JournalCorrupt, JournalError, JournalNotFound, JournalReadError
-from journal.rows import Archived, InstanceTuple, Note, Records
+from journal.rows import Archived, Head, InstanceTuple, Note, Records, RecordTuple
 
 
 def connect_read_only(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
@@ -95,6 +95,21 @@ class JournalFile:
                 return None
             # An instance whose start has not been handled yet has no record of its own.
             return row, reader.history(self._connection, instance, row[7]) if row[7] else Records()
+
+    def head(self) -> Head:
+        """Where the chain ends now."""
+        with self._moment():
+            return reader.head(self._connection)
+
+    def identity(self) -> bytes:
+        """Who this journal is: 16 random bytes."""
+        with self._moment():
+            return reader.identity(self._connection)
+
+    def records(self, after_seq: int, up_to_seq: int, limit: int = 1_000) -> list[RecordTuple]:
+        """Records of all instances after a sequence number, none after up_to_seq, oldest first, at most limit."""
+        with self._moment():
+            return reader.records(self._connection, after_seq, up_to_seq, limit, None)
 
     def archives(self) -> list[Archived]:
         """The parts of the log that are in archives, oldest first."""

@@ -132,7 +132,16 @@ class Retention:
         pending = await self._reading(cuts.removal)
         if pending is None:
             return
-        cut = (await self._reading(cuts.archives))[-1]
+        known = await self._reading(cuts.archives)
+        reason = await self._reading(partial(cuts.complaint, known=known))
+        cut = known[-1] if known else None
+        # What goes now can't be brought back: so it is only done on the word of the chain.
+        if reason is not None or cut is None or pending[0] != cut.archive:
+            raise JournalCorrupt(f"what was archived can't be removed: {reason or 'it is not the newest archive'}")
+        if await self._hash(pending[1]) != cut.kept_sha256:
+            raise JournalCorrupt(
+                "what was archived can't be removed: the records that stay are not those that were named"
+            )
         stay = frozenset(pending[1])
         after: int | None = _BEFORE_ALL
         while after is not None:
@@ -288,7 +297,9 @@ def _first_batch(connection: sqlite3.Connection) -> int:
 
 def _made(part: Path) -> IO[bytes]:
     """The file, empty: what an interrupted call left of it is of no use."""
-    part.parent.mkdir(mode=0o750, exist_ok=True)
+    if not part.parent.is_dir():
+        part.parent.mkdir(mode=0o750)
+        sync_folder(part.parent.parent)
     descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     give_to_owner_of_folder(descriptor, part)
     return os.fdopen(descriptor, "wb")

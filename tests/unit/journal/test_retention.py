@@ -30,6 +30,7 @@ from journal import (
 from journal import archive as archive_module
 from journal import retention as retention_module
 from journal import verify as verify_module
+from journal.cuts import pack_seqs
 from journal.retention import Retention
 from journal.rows import RecordTuple
 from journal.thread import SqliteThread
@@ -357,7 +358,13 @@ async def test_nothing_is_announced_before_the_archive_is_on_disk(
 
     monkeypatch.setattr(retention_module.os, "fsync", told("flush file", retention_module.os.fsync))
     monkeypatch.setattr(archive_module.ArchiveCheck, "step", told("check", step))
-    monkeypatch.setattr(retention_module, "sync_folder", told("flush folder", retention_module.sync_folder))
+    sync_folder = retention_module.sync_folder
+
+    def syncing(flushed_folder: Path) -> None:
+        order.append("flush folder" if flushed_folder == folder else "flush its parent")
+        sync_folder(flushed_folder)
+
+    monkeypatch.setattr(retention_module, "sync_folder", syncing)
     monkeypatch.setattr(journal._writer, "note", told("note", journal._writer.note))
     monkeypatch.setattr(journal._writer._mark, "write", told("mark", journal._writer._mark.write))
     change = journal._writer.change
@@ -370,7 +377,7 @@ async def test_nothing_is_announced_before_the_archive_is_on_disk(
     await journal.archive(times["after 6"], folder)
     order = [name for number, name in enumerate(order) if name not in order[:number]]
     removal = "a removal of what is archived"
-    wanted = ["flush file", "check", "flush folder", "note", "the note archived", "mark", removal]
+    wanted = ["flush its parent", "flush file", "check", "flush folder", "note", "the note archived", "mark", removal]
     assert [name for name in order if name in wanted] == wanted
 
 
@@ -463,6 +470,35 @@ async def test_an_archive_in_the_way_is_kept_aside(journal: Journal, scribe, fol
     assert again.file == name
     assert (folder / (name + ".unnamed")).read_text() == "of another life"
     assert verify_file(journal.path, archives=folder).ok
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("UPDATE removal SET kept = zeroblob(20)", "list of the records that stay .* is damaged"),
+        ("UPDATE removal SET kept = (SELECT x FROM other)", "not those that were named"),
+        ("UPDATE removal SET archive = 1", "not the newest archive"),
+        ("UPDATE archives SET last_seq = last_seq + 3 WHERE archive = 2", "not those that its chain names"),
+        ("DELETE FROM archives", "no archive|not those that its chain names"),
+        ("DELETE FROM records WHERE seq = 22", "not those that were named"),
+    ],
+)
+async def test_a_removal_goes_on_only_on_the_word_of_the_chain(steps: Steps, damage: str, says: str) -> None:
+    """A changed bit in what a resumed removal goes by would let it remove what no archive holds."""
+    copy = steps.copies[-4]
+    reopened = await Journal.open(copy / "journal.db")
+    before = await all_records(reopened)
+
+    def damaging(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TEMP TABLE other (x)")
+        connection.execute("INSERT INTO other VALUES (?)", (pack_seqs([22]),))
+        connection.execute(damage)
+
+    await reopened._write.run(damaging)
+    with pytest.raises(JournalCorrupt, match=says):
+        await reopened.archive(steps.before_us, copy / "archives")
+    assert [r for r in before if r[0] != 22] == [r for r in await all_records(reopened) if r[0] != 22]
+    await reopened.close()
 
 
 TAMPERINGS = [
