@@ -77,7 +77,8 @@ def signing(folder: Path) -> Callable[[Head], str]:
 
     A key that can't be used is no reason not to shed: each signing says why then. Errors: none.
     """
-    from gateway.evidence.signing import Signer, SigningError  # its library takes its time to load
+    from gateway.evidence.errors import SigningError
+    from gateway.evidence.signing import Signer  # its library takes its time to load
 
     try:
         return Signer.open(folder).sign

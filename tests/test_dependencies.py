@@ -19,7 +19,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("gateway", "protocols", "journal", "config", "simulators")
 COMPOSITION_ROOT = "gateway/daemon.py"
 """The one file that knows every part."""
-OPENS_JOURNALS = {"gateway/offline.py", "gateway/housekeeping_offline.py"}
+OPENS_JOURNALS = {
+    "gateway/offline.py",
+    "gateway/housekeeping_offline.py",
+    "gateway/evidence/reading.py",
+    "gateway/evidence/verifying.py",
+}
 """Beside it the files that open a journal, for commands that ask no daemon."""
 
 # Modules of gateway.shedding that do I/O, wait, or log: the thin shell. All others there are pure.

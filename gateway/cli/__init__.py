@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.cli.commands import BUILDERS, Request, UsageError
+from gateway.cli.evidence_parser import needs_files
 from gateway.cli.journal import OFFLINE, WITHOUT_DAEMON
 from gateway.cli.parser import DEFAULT_SITE, build_parser
 from gateway.cli.site_paths import socket_of
@@ -91,6 +92,8 @@ def _run(options: argparse.Namespace) -> int:
         return _run_on_files(options)
     if options.command == "journal" and options.command2 in OFFLINE:
         return _journal_offline(options)
+    if options.command == "audit" and needs_files(options):
+        return _evidence(options)
     command = " ".join(word for word in (options.command, getattr(options, "command2", None)) if word)
     acts = False
     try:
@@ -110,6 +113,8 @@ def _run(options: argparse.Namespace) -> int:
     except DaemonUnreachable as error:
         if command in WITHOUT_DAEMON and options.socket is None:
             return _journal_offline(options)
+        if command == "audit verify" and options.socket is None:
+            return _evidence(options)
         return _complain(str(error), ExitCode.UNREACHABLE)
     written = _show(command, options, result)
     return written or _exit_of(request, result)
@@ -129,6 +134,16 @@ def _run_on_files(options: argparse.Namespace) -> int:
 def _journal_offline(options: argparse.Namespace) -> int:
     """The journal's file itself, which no daemon owns."""
     from gateway.cli.journal_offline import run
+
+    try:
+        return run(options, DEFAULT_SITE)
+    except UsageError as error:
+        return _complain(str(error), ExitCode.USAGE)
+
+
+def _evidence(options: argparse.Namespace) -> int:
+    """The record as evidence: files, without the daemon."""
+    from gateway.cli.evidence import run
 
     try:
         return run(options, DEFAULT_SITE)

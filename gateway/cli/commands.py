@@ -4,7 +4,7 @@ The operations and their arguments (all names as on the wire; what may be left o
 carries ``actor``, the name that a person gave; the daemon knows the user of the connection besides.
 
     status                                                     report
-    timers          [limit]                                    audit.verify
+    timers          [limit]                                    audit.verify; audit.exported  format filter to actor
     instances.list  [status name prefix since until            instances.start     name [input instance version] actor
                     limit after]                               instances.raise     instance event [data] actor
     instances.show  instance [history]                         instances.terminate | suspend | resume | rewind

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from gateway import __version__
 from gateway.cli.audit import add_list
 from gateway.cli.commands import DECISIONS
+from gateway.cli.evidence_parser import add_evidence
 from gateway.cli.journal import add_journal
 from gateway.cli.site_parser import add_certs, add_users
 
@@ -126,13 +127,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_reason(release)
     report = commands.add_parser("report", parents=ask, help="the event report, as one HTML page")
     report.add_argument("--out", metavar="FILE", help="write it there (default: standard output)")
-    audit = commands.add_parser("audit", help="the journal as evidence: list, verify")
+    audit = commands.add_parser("audit", help="the journal as evidence: list, verify, export, report, key")
     audit_commands = audit.add_subparsers(dest="command2", metavar="COMMAND", required=True)
     listing = audit_commands.add_parser("list", parents=ask, help="who did what, or was refused it; newest first")
     _add_span(listing, "only what was recorded at this time or later")
     listing.add_argument("--limit", type=_count, help="at most so many (100)")
     add_list(listing)
-    audit_commands.add_parser("verify", parents=ask, help="check the journal's hash chain from its first batch on")
+    add_evidence(audit_commands, ask)
     add_journal(commands, ask, act, _text, DEFAULT_SITE)
     add_certs(commands, DEFAULT_SITE)
     add_users(commands, DEFAULT_SITE)

@@ -35,16 +35,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from gateway.evidence.errors import SigningError
+
 KEY_FILE: Final = "device.key"
 PUBLIC_FILE: Final = "device.pub"
 _HEAD: Final = re.compile(
     r"gridlatch-head-1 batch=([0-9]{1,18}) seq=([0-9]{1,18}) hash=([0-9a-f]{64}) time_us=([0-9]{1,18})"
     r" key=([0-9a-f]{16})"
 )
-
-
-class SigningError(ValueError):
-    """A key or a signed line is not what it should be; the text says what."""
 
 
 class Head(Protocol):
@@ -117,6 +115,19 @@ class Signer:
         return f"{line} sig={base64.b64encode(self._key.sign(line.encode())).decode()}"
 
 
+def public_hex(key: Ed25519PublicKey) -> str:
+    """The key itself in 64 hexadecimal digits."""
+    return key.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+
+
+def public_of(text: str) -> Ed25519PublicKey:
+    """The key that ``public_hex`` wrote. Errors: SigningError."""
+    try:
+        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(text))
+    except ValueError:
+        raise SigningError("what stands there for a key is none") from None
+
+
 def load_public(path: Path) -> Ed25519PublicKey:
     """A public key file (PEM). Errors: SigningError, OSError."""
     try:
@@ -150,8 +161,11 @@ def check_line(line: str, key: Ed25519PublicKey) -> str:
     if not separator:
         raise SigningError("the line has no signature")
     try:
-        key.verify(base64.b64decode(signature, validate=True), signed.encode())
-    except (InvalidSignature, binascii.Error):
+        raw = base64.b64decode(signature, validate=True)
+        if base64.b64encode(raw).decode() != signature:  # other texts mean the same bytes: only one is what was signed
+            raise binascii.Error
+        key.verify(raw, signed.encode())
+    except (InvalidSignature, ValueError):
         raise SigningError(f"the signature is not that of key {fingerprint(key)} over this text") from None
     return signed
 

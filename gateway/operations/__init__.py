@@ -62,6 +62,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "report": _report,
     "audit.list": audit.show_list,
     "audit.verify": _audit_verify,
+    "audit.exported": audit.exported,
     "journal.stats": journal.stats,
     "journal.check": journal.check,
     "journal.backup": journal.backup,

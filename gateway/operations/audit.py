@@ -15,7 +15,7 @@ import msgspec
 from gateway.clock import to_us
 from gateway.control import Code, ControlError
 from gateway.durable.codec import Json
-from gateway.operations.arguments import Arguments, limit, moment, optional
+from gateway.operations.arguments import Arguments, limit, moment, optional, text
 from gateway.operations.desk import Desk, Log
 
 KINDS = ("audit", "audit_refused", "gateway")
@@ -77,6 +77,13 @@ async def show_list(desk: Desk, args: Arguments) -> Json:
         cursor, read = page[-1][0], read + len(page)
         if read >= READ_AT_MOST:
             return {"records": rows, "next": cursor}
+
+
+async def exported(desk: Desk, args: Arguments) -> Json:
+    """Write down that somebody takes records out of the journal's file, ahead of it: who, what, whereto."""
+    told = {key: text(args, key) for key in ("format", "filter", "to")}
+    async with desk.audited(args, "audit.export", **told):
+        return {"recorded": True}
 
 
 def is_refused(kind: str, told: Mapping[str, Json]) -> bool:

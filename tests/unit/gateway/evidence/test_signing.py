@@ -9,7 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from gateway.evidence.signing import Signer, SigningError, check_line, load_public, read_head
+from gateway.evidence.errors import SigningError
+from gateway.evidence.signing import Signer, check_line, load_public, read_head
 from journal.rows import Head
 
 HEAD = Head(543, 9_120, "0c" * 32, 1_768_377_600_000_000)

@@ -1,0 +1,165 @@
+"""Where an export goes: a new file, standard output, or a syslog collector over UDP, TCP or TLS.
+
+What must stay true: a file has its name only once it is whole and on disk, and never takes the place of another; over TCP
+and TLS messages are framed by counting octets (RFC 6587, RFC 5425), the collector's certificate is checked, name and all;
+whatever fails is an error with a sentence, never a message that was left out. UDP (RFC 5426) tells nobody what arrived:
+it is paced, and the caller says so. On a crash here: a file named ``.part``, without a seal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final, Protocol
+from urllib.parse import urlsplit
+
+from gateway.evidence.errors import SinkError
+
+TIMEOUT_S: Final = 30.0
+"""A collector that takes nothing for so long is given up."""
+UDP_PAUSE_EVERY: Final = 50
+UDP_PAUSE_S: Final = 0.01
+"""At most 5,000 messages a second over UDP."""
+UDP_AT_MOST: Final = 65_507
+PORTS: Final = {"udp": 514, "tcp": 514, "tls": 6514}
+
+
+class Sink(Protocol):
+    """Takes lines, or messages, one after the other."""
+
+    def put(self, content: bytes) -> None:
+        """One piece. Errors: SinkError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A collector: ``udp``, ``tcp`` or ``tls``, host, port."""
+
+    way: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, text: str) -> Target:
+        """From ``tls://host:port``. Errors: ValueError."""
+        parts = urlsplit(text)
+        if parts.scheme not in PORTS or not parts.hostname or parts.path not in ("", "/") or parts.query:
+            raise ValueError(f"{text!r} is no collector: write udp://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT")
+        return cls(parts.scheme, parts.hostname, parts.port or PORTS[parts.scheme])
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.way}://{host}:{self.port}"
+
+
+class _Stream:
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._file = file
+        self._name = name
+
+    def put(self, content: bytes) -> None:
+        try:
+            self._file.write(content)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise SinkError(f"{self._name} can't be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def to_stream(file: IO[bytes]) -> Iterator[Sink]:
+    """An open stream, such as standard output."""
+    yield _Stream(file, "standard output")
+    file.flush()
+
+
+@contextlib.contextmanager
+def to_file(path: Path) -> Iterator[Sink]:
+    """A new file, readable by its owner and group. Errors: SinkError (it exists, it can't be written)."""
+    part = path.with_name(path.name + ".part")
+    if path.exists():
+        raise SinkError(f"{path} exists already: evidence is not written over; take another name")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        with os.fdopen(descriptor, "wb", buffering=1 << 18) as file:
+            yield _Stream(file, str(path))
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(part, path)  # unlike a rename it never replaces what came there meanwhile
+        part.unlink()
+    except OSError as error:
+        raise SinkError(f"{path} can't be written: {error.strerror}") from error
+
+
+class _Datagrams:
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._sent = 0
+
+    def put(self, content: bytes) -> None:
+        self._connection.send(content)
+        self._sent += 1
+        if self._sent % UDP_PAUSE_EVERY == 0:
+            time.sleep(UDP_PAUSE_S)
+
+
+class _Framed:
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def put(self, content: bytes) -> None:
+        self._connection.sendall(b"%d %b" % (len(content), content))
+
+
+@contextlib.contextmanager
+def to_collector(target: Target, ca: Path | None = None, own: Path | None = None) -> Iterator[Sink]:
+    """A syslog collector; ``put`` takes one message. ca: whom to trust (the system's authorities); own: certificate and
+    key of this side, in one PEM file. Errors: SinkError.
+    """
+    try:
+        if target.way == "udp":
+            family, kind, protocol, _, address = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_DGRAM)[0]
+            with socket.socket(family, kind, protocol) as connection:
+                connection.settimeout(TIMEOUT_S)
+                connection.connect(address)
+                yield _Datagrams(connection)
+            return
+        context = _trust(ca, own) if target.way == "tls" else None
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(socket.create_connection((target.host, target.port), TIMEOUT_S))
+            if context is not None:
+                connection = stack.enter_context(context.wrap_socket(connection, server_hostname=target.host))
+            yield _Framed(connection)
+            _end(connection)
+    except ssl.SSLCertVerificationError as error:
+        raise SinkError(f"{target}: its certificate is not trusted: {error.verify_message}") from error
+    except OSError as error:
+        raise SinkError(f"{target}: {error.strerror or error}") from error
+
+
+def _trust(ca: Path | None, own: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca)  # checks the certificate and the name in it
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if own is not None:
+        context.load_cert_chain(own)
+    return context
+
+
+def _end(connection: socket.socket) -> None:
+    """Say that this is the end, and wait for the collector to have read up to it."""
+    if isinstance(connection, ssl.SSLSocket):
+        with contextlib.suppress(ssl.SSLError):  # many collectors close without the closing alert
+            connection.unwrap()
+            return
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+    while connection.recv(4096):
+        pass

@@ -1,0 +1,223 @@
+"""``audit verify FILE…``: journals, archives and exports, each by itself, and each held against the others.
+
+A journal is read from its first batch on; archives are held against each other in their order, and against the journal
+that names them; an export by its seal, and its head against the journal or archive of the same identity that is given with
+it. A head that was kept elsewhere must be in the chain of one of them. What must stay true: what could not be compared
+is said, it never counts as good. Only reads; a crash here changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from gateway.evidence.errors import CantCheck, NotSealed
+from gateway.evidence.formats import CLOSINGS
+from gateway.evidence.reading import GZIP, SQLITE, KeptHead, first_bytes
+from gateway.evidence.seal import SealedFile, check_export
+from journal import (
+    Archived,
+    ArchiveResult,
+    JournalCorrupt,
+    JournalError,
+    JournalFile,
+    JournalNotFound,
+    verify_archive,
+    verify_file,
+)
+from journal.mark import read_mark
+
+
+@dataclass(slots=True)
+class Finding:
+    """What was found of one file, as sentences. ok: nothing that contradicts. holds: it holds the head that was given."""
+
+    file: Path
+    kind: str
+    ok: bool
+    says: list[str]
+    journal: str = ""
+    batch: int = 0
+    hash_hex: str = ""
+    records: int = 0
+    holds: bool = False
+    details: dict[str, object] = field(default_factory=dict)
+
+
+def verify(files: Sequence[Path], head: KeptHead | None, key: Ed25519PublicKey | None) -> list[Finding]:
+    """Check files in any order; findings in the order archives, journals, exports. Errors: CantCheck."""
+    kinds = [(_kind(file), file) for file in files]
+    sealed = [_export(file, key) for kind, file in kinds if kind == "export"]
+    heads = [] if head is None else [head]
+    heads += [KeptHead(told.batch, told.hash_hex, told.journal, f"{one.file.name}'s") for one, told in sealed if told]
+    archives = _archives([file for kind, file in kinds if kind == "archive"], heads)
+    journals = [_journal(file, heads, archives) for kind, file in kinds if kind == "journal"]
+    chains = [*(finding for finding, _ in archives), *journals]
+    for finding, told in sealed:
+        if told is None:
+            continue
+        if head is not None:
+            _compare(finding, head)
+        if chains and all(chain.journal != told.journal for chain in chains):
+            finding.says.append("it comes from another journal than those that were given")
+    return [*chains, *(finding for finding, _ in sealed)]
+
+
+def _kind(file: Path) -> str:
+    try:
+        start = first_bytes(file)
+    except OSError as error:
+        raise CantCheck(f"{file} can't be read: {error.strerror}") from error
+    if start.startswith(GZIP):
+        return "archive"
+    return "journal" if start.startswith(SQLITE) else "export"
+
+
+def _export(file: Path, key: Ed25519PublicKey | None) -> tuple[Finding, SealedFile | None]:
+    try:
+        told = check_export(file, CLOSINGS, key)
+    except OSError as error:
+        raise CantCheck(f"{file} can't be read: {error.strerror}") from error
+    except NotSealed as error:
+        return Finding(file, "export", False, [str(error)]), None
+    says = [f"{told.format}, {told.entries} entries, records {told.first} to {told.last}, exported {told.exported}"]
+    asked = ", ".join(f"{name} {value}" for name, value in told.filter.items())
+    says.append(f"only: {asked}" if asked else "everything that the journal held")
+    if told.archived_to:
+        says.append(f"records up to {told.archived_to} had been archived before: only few of them are in it")
+    if not told.signed_by:
+        says.append("not signed: who changes it can make a new seal")
+    elif key is None:
+        says.append(f"signed by key {told.signed_by}; whose that is was not checked (--key)")
+    else:
+        says.append(f"signed by key {told.signed_by}, the one that was given")
+    details: dict[str, object] = {"format": told.format, "filter": dict(told.filter), "signed_by": told.signed_by}
+    finding = Finding(file, "export", True, says, told.journal, told.batch, told.hash_hex, told.entries)
+    finding.details = {**details, "exported": told.exported, "archived_to": told.archived_to}
+    return finding, told
+
+
+def _archives(files: Sequence[Path], heads: Sequence[KeptHead]) -> list[tuple[Finding, ArchiveResult | None]]:
+    found: list[tuple[Finding, ArchiveResult | None]] = []
+    results: list[ArchiveResult] = []
+    for file in files:
+        try:
+            results.append(verify_archive(file))
+        except JournalError as error:
+            found.append((Finding(file, "archive", False, [str(error)]), None))
+        except OSError as error:
+            raise CantCheck(f"{file} can't be read: {error.strerror}") from error
+    results.sort(key=lambda one: (one.identity, one.first_batch))
+    before: ArchiveResult | None = None
+    for result in results:
+        found.append((_archive(result, before, heads), result))
+        before = result
+    return found
+
+
+def _archive(result: ArchiveResult, before: ArchiveResult | None, heads: Sequence[KeptHead]) -> Finding:
+    says = [f"batches {result.first_batch} to {result.head.batch}, {result.records} records"]
+    ok = result.ok
+    if result.reason is not None:
+        says.append(result.reason)
+    if before is not None and before.identity == result.identity and ok:
+        if before.head.batch + 1 == result.first_batch:
+            again = verify_archive(result.file, before)
+            ok = again.ok
+            says.append(again.reason or f"continues {before.file.name}")
+        else:
+            says.append(f"does not follow {before.file.name}: what lies between was not given")
+    finding = Finding(result.file, "archive", ok, says, result.identity, result.head.batch, result.head.hash_hex)
+    finding.records = result.records
+    for head in heads:
+        if head.may_be_of(result.identity) and result.first_batch <= head.batch <= result.head.batch and ok:
+            told = verify_archive(result.file, None, head.as_head())
+            _note(finding, head, told.ok, told.reason)
+    return finding
+
+
+def _journal(
+    file: Path, heads: Sequence[KeptHead], archives: Sequence[tuple[Finding, ArchiveResult | None]]
+) -> Finding:
+    marked = read_mark(file)[1]  # first: what is committed from here on may be more, never less
+    try:
+        result = verify_file(file)
+    except (JournalNotFound, JournalCorrupt) as error:
+        return Finding(file, "journal", False, [str(error)])
+    except (JournalError, OSError) as error:
+        raise CantCheck(str(error)) from error
+    says = [f"{result.batches} batches, {result.records} records"]
+    finding = Finding(file, "journal", result.ok, says, "", result.head.batch, result.head.hash_hex, result.records)
+    if not result.ok:
+        says.append(f"batch {result.first_bad_batch}: {result.reason}")
+        return finding
+    try:
+        with JournalFile.open(file) as opened:
+            known, finding.journal = opened.archives(), opened.identity().hex()
+    except JournalError as error:
+        known = []
+        says.append(str(error))
+    _hold_archives(finding, known, archives)
+    if marked is not None:
+        own = KeptHead(marked.head.batch, marked.head.hash_hex, marked.identity.hex(), "the mark's")
+        if not own.may_be_of(finding.journal):
+            finding.ok = False
+            says.append("the mark beside it is that of another journal")
+        heads = [*heads, own]
+    cut = known[-1].last_batch if known else 0
+    for head in heads:
+        if not head.may_be_of(finding.journal):
+            continue
+        if head.batch < cut:
+            says.append(f"{head.whose} batch {head.batch} is archived: it is in {_holding(known, head.batch)}")
+            continue
+        told = verify_file(file, from_batch=max(head.batch, 1), expect=head.as_head())
+        _note(finding, head, told.ok, told.reason)
+    return finding
+
+
+def _note(finding: Finding, head: KeptHead, ok: bool, reason: str | None) -> None:
+    """What a chain says of a head that was kept elsewhere."""
+    finding.ok = finding.ok and ok
+    finding.holds = finding.holds or (ok and not head.journal)
+    finding.says.append(
+        f"holds {head.whose} batch {head.batch}" if ok else f"{head.whose} batch {head.batch}: {reason}"
+    )
+
+
+def _hold_archives(
+    finding: Finding, known: Sequence[Archived], archives: Sequence[tuple[Finding, ArchiveResult | None]]
+) -> None:
+    """Archives that were given must be those that the journal names; which of them were not given is said."""
+    given = {result.file_sha256: result for _, result in archives if result is not None}
+    missing = [one.file for one in known if one.file_sha256 not in given]
+    named = {one.file_sha256 for one in known}
+    for digest, result in given.items():
+        if result.identity == finding.journal and digest not in named:
+            finding.ok = False
+            finding.says.append(f"{result.file.name} is not an archive that it names")
+    if known and len(missing) < len(known):
+        finding.says.append(
+            f"{len(known) - len(missing)} of its {len(known)} archives were given, and are those it names"
+        )
+    if missing:
+        finding.says.append(f"not looked at: {len(missing)} archives, {missing[0]}{' …' if missing[1:] else ''}")
+
+
+def _holding(known: Sequence[Archived], batch: int) -> str:
+    return next((one.file for one in known if batch <= one.last_batch), "its archive")
+
+
+def _compare(finding: Finding, head: KeptHead) -> None:
+    """An export knows one head alone: that at its time."""
+    if not finding.ok or finding.batch != head.batch:
+        return
+    if finding.hash_hex == head.hash_hex:
+        finding.holds = True
+        finding.says.append(f"was made at batch {head.batch} as it was seen")
+    else:
+        finding.ok = False
+        finding.says.append(f"was made from another batch {head.batch} than was seen")

@@ -1,0 +1,235 @@
+"""Exports: whole, harmless, bounded, and sealed so that no byte of them can change unseen."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from unit.gateway.evidence.records import AT, NASTY, SECOND, write
+
+from gateway.evidence.entry import Entry, Wanted, payload_text
+from gateway.evidence.errors import NotSealed, SinkError
+from gateway.evidence.exporting import export
+from gateway.evidence.formats import CLOSINGS, FORMATS
+from gateway.evidence.reading import open_record
+from gateway.evidence.seal import check_export
+from gateway.evidence.signing import Signer
+from gateway.evidence.sinks import to_file
+
+NOW = "2026-01-14T09:00:00.000Z"
+NAMESPACE = "{urn:gridlatch:comfede:1}"
+EVERY = sorted(FORMATS)
+
+
+class Kept:
+    """A sink in memory."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+
+    def put(self, content: bytes) -> None:
+        self.parts.append(content)
+
+    @property
+    def content(self) -> bytes:
+        return b"".join(self.parts)
+
+
+ALL = Wanted()
+
+
+def exported(journal: Path, form: str, wanted: Wanted = ALL, signer: Signer | None = None) -> bytes:
+    kept = Kept()
+    with open_record(journal) as source:
+        export(source, form, wanted, kept, NOW, signer)
+    return kept.content
+
+
+def told_of(content: bytes, form: str) -> list[tuple[int, str, object]]:
+    """Number, kind and payload of each entry, read back by other parsers than ours; the seal left out."""
+    text = content.decode()
+    if form == "csv":
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        return [(int(row["seq"] or 0), row["kind"], row["payload"]) for row in rows if row["kind"] != "seal"]
+    if form == "jsonl":
+        lines = [json.loads(line) for line in text.split("\n") if line]
+        told = [line for line in lines if "seal" not in line]
+        return [(one["seq"] or 0, one["kind"], one.get("payload", one.get("payload_base64"))) for one in told]
+    if form == "comfede":
+        entries = ElementTree.fromstring(text).findall(f"{NAMESPACE}Entry")
+        found: list[tuple[int, str, object]] = []
+        for one in entries:
+            values = {da.get("name"): da.get("val") for da in one.iter(f"{NAMESPACE}DA")}
+            found.append((int(one.get("entryId", "")), str(values["kind"]), values["payload"]))
+        return found
+    lines = [line for line in text.split("\n") if line and " - seal - " not in line]
+    return [
+        (int(line.split('seq="')[1].split('"')[0]), line.split(" ")[5], line.split("\ufeff", 1)[1]) for line in lines
+    ]
+
+
+@pytest.mark.parametrize("form", EVERY)
+def test_every_record_is_in_it_whole(journal: Path, form: str) -> None:
+    told = told_of(exported(journal, form), form)
+    assert [seq for seq, _, _ in told] == list(range(1, 9))
+    payloads = {seq: payload for seq, _, payload in told}
+    refused = payloads[4] if form == "jsonl" else json.loads(str(payloads[4]))
+    assert isinstance(refused, dict)
+    assert refused["refused"] == NASTY
+    assert str(payloads[6]).removeprefix("base64:") == "/wAgbm8gSlNPTg=="
+    pretty = payloads[7] if form == "jsonl" else json.loads(str(payloads[7]))
+    assert pretty == {"a": [1, 2]}
+
+
+@pytest.mark.parametrize("form", EVERY)
+def test_every_entry_is_one_line_of_printable_characters(journal: Path, form: str) -> None:
+    text = exported(journal, form).decode()
+    lines = [line.replace("\ufeff", "") for line in text.split("\n")]
+    assert all(line.isprintable() for line in lines)
+    assert len(lines) == 8 + 2 + {"csv": 1, "comfede": 3}.get(form, 0)
+
+
+def test_no_cell_is_a_formula(journal: Path) -> None:
+    rows = list(csv.reader(io.StringIO(exported(journal, "csv").decode(), newline="")))
+    assert not [cell for row in rows for cell in row if cell.lstrip().startswith(("=", "+", "-", "@"))]
+    assert any(cell == "'=1+1" for row in rows for cell in row)
+
+
+@pytest.mark.parametrize("form", EVERY)
+@pytest.mark.parametrize("signed", [True, False])
+def test_every_flipped_byte_is_found(journal: Path, tmp_path: Path, form: str, signed: bool) -> None:
+    signer = Signer.open(tmp_path) if signed else None
+    content = exported(journal, form, Wanted(kinds=("audit",)), signer)
+    file = tmp_path / "x"
+    file.write_bytes(content)
+    told = check_export(file, CLOSINGS, None)
+    assert (told.entries, told.first, told.last, bool(told.signed_by)) == (1, 2, 2, signed)
+    assert told.filter == {"kinds": ["audit"]}
+    with file.open("r+b", buffering=0) as opened:
+        for at, byte in enumerate(content):
+            os.pwrite(opened.fileno(), bytes([byte ^ 1 << at % 8]), at)
+            with pytest.raises(NotSealed):
+                check_export(file, CLOSINGS, None)
+            os.pwrite(opened.fileno(), bytes([byte]), at)
+    check_export(file, CLOSINGS, None)
+
+
+@pytest.mark.parametrize("form", EVERY)
+def test_every_removed_added_or_moved_line_is_found(journal: Path, tmp_path: Path, form: str) -> None:
+    lines = exported(journal, form).splitlines(keepends=True)
+    file = tmp_path / "x"
+    changed = [lines[:at] + lines[at + 1 :] for at in range(len(lines))]
+    changed += [[*lines[:at], lines[at], *lines[at:]] for at in range(len(lines))]
+    changed += [[*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]] for at in range(len(lines) - 1)]
+    changed += [lines[:at] for at in range(len(lines))]
+    changed += [[*lines, b"\n"], [b"\n", *lines], [line.replace(b"\n", b"\r\n") for line in lines]]
+    for one in changed:
+        file.write_bytes(b"".join(one))
+        with pytest.raises(NotSealed):
+            check_export(file, CLOSINGS, None)
+
+
+def test_a_seal_that_was_made_anew_needs_the_key(journal: Path, tmp_path: Path) -> None:
+    signer = Signer.open(tmp_path)
+    (tmp_path / "other").mkdir()
+    other = Signer.open(tmp_path / "other")
+    file = tmp_path / "x"
+    file.write_bytes(exported(journal, "csv", signer=signer))
+    assert check_export(file, CLOSINGS, signer.public).signed_by == signer.fingerprint
+    file.write_bytes(exported(journal, "csv"))
+    with pytest.raises(NotSealed, match="not signed"):
+        check_export(file, CLOSINGS, signer.public)
+    file.write_bytes(exported(journal, "csv", signer=other))
+    with pytest.raises(NotSealed, match=f"signed by key {other.fingerprint}, not by {signer.fingerprint}"):
+        check_export(file, CLOSINGS, signer.public)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "numbers"),
+    [
+        (Wanted(), [1, 2, 3, 4, 5, 6, 7, 8]),
+        (Wanted(since_us=AT + SECOND, until_us=AT + 3 * SECOND), [2, 3, 4]),
+        (Wanted(since_us=AT + 1), [2, 3, 4, 5, 6, 7, 8]),
+        (Wanted(until_us=AT - 1), []),
+        (Wanted(since_us=AT + 100 * SECOND), []),
+        (Wanted(feeder="F1"), [3, 5]),
+        (Wanted(feeder="F2"), [4]),
+        (Wanted(actor="jane"), [2, 3]),
+        (Wanted(actor="root"), [2]),
+        (Wanted(actor="eve", kinds=("audit",)), []),
+        (Wanted(kinds=("audit", "audit_refused")), [2, 4]),
+    ],
+)
+def test_only_what_is_wanted(journal: Path, wanted: Wanted, numbers: list[int]) -> None:
+    with open_record(journal) as source:
+        assert [entry.seq for entry in source.entries(wanted)] == numbers
+
+
+@pytest.mark.parametrize("instance", ["=x", "\t=x", "＝x", "-1", " +1"])
+def test_what_a_spreadsheet_takes_for_a_formula(instance: str) -> None:
+    row = FORMATS["csv"].entry(Entry.of(1, instance, "k", AT, b"{}")).decode()
+    (cells,) = csv.reader(io.StringIO(row))
+    assert not cells[4].lstrip(" ").startswith(("=", "+", "-", "@", "＝"))
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b"\xff", b"[1]", b'"x"', b"[" * 100_000])
+def test_any_payload_can_be_told(payload: bytes) -> None:
+    entry = Entry.of(1, "", "k", AT, payload)
+    assert payload_text(payload).isprintable()
+    for form in FORMATS.values():
+        assert form.entry(entry).count(b"\n") == 1
+
+
+def test_evidence_is_not_written_over(journal: Path, tmp_path: Path) -> None:
+    out = tmp_path / "record.csv"
+    with to_file(out) as sink:
+        sink.put(b"first")
+    with pytest.raises(SinkError, match="exists already"), to_file(out) as sink:
+        sink.put(b"second")
+    assert out.read_bytes() == b"first"
+    with pytest.raises(ZeroDivisionError), to_file(tmp_path / "half") as sink:
+        raise ZeroDivisionError
+    assert not (tmp_path / "half").exists()
+    with pytest.raises(SinkError, match="can't be written"), to_file(tmp_path / "no" / "such") as sink:
+        sink.put(b"")
+
+
+MEASURED = """
+import resource, sys
+from pathlib import Path
+from gateway.evidence.entry import Wanted
+from gateway.evidence.exporting import export
+from gateway.evidence.reading import open_record
+from gateway.evidence.sinks import to_file
+
+def most_kib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+with open_record(Path(sys.argv[1])) as source, to_file(Path(sys.argv[2])) as sink:
+    next(iter(source.entries(Wanted())))
+    before = most_kib()
+    done = export(source, "jsonl", Wanted(), sink, "2026-01-14T09:00:00.000Z", None)
+print(done.entries, most_kib() - before)
+"""
+
+
+@pytest.mark.timeout(180)
+def test_memory_does_not_grow_with_what_is_exported(tmp_path: Path) -> None:
+    path, out = tmp_path / "journal.db", tmp_path / "x.jsonl"
+    content = json.dumps({"operations": [{"name": "observe", "input": {"text": "x" * 400}}]}).encode()
+    asyncio.run(write(path, [[("@breaker@F1", "operations", content)] * 10_000] * 10))
+    command = [sys.executable, "-c", MEASURED, str(path), str(out)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=150)
+    entries, grown_kib = map(int, told.stdout.split())
+    assert entries == 100_000
+    assert out.stat().st_size > 50_000_000
+    assert grown_kib < 12_000
+    assert check_export(out, CLOSINGS, None).entries == 100_000
