@@ -7,7 +7,7 @@ import ast
 import re
 from pathlib import Path
 
-from config.models import Restoration, Shedding, Trigger
+from config.models import JournalCare, Restoration, Shedding, Trigger
 from gateway.cli.parser import build_parser
 
 ROOT = Path(__file__).parents[1]
@@ -60,6 +60,11 @@ def test_every_command_is_told() -> None:
         assert line
 
 
+def test_every_setting_of_the_journal_is_told() -> None:
+    for name in JournalCare.__dataclass_fields__:
+        assert f"| `journal.{name}` |" in README
+
+
 def test_every_make_target_exists() -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^    |`)make (\w+)", README, re.MULTILINE))
@@ -68,7 +73,7 @@ def test_every_make_target_exists() -> None:
 
 
 def test_defaults_are_those_of_the_models() -> None:
-    trigger, restoration = Trigger(), Restoration()
+    trigger, restoration, journal = Trigger(), Restoration(), JournalCare(Path("archive"))
     defaults = {name: Shedding.__dataclass_fields__[name].default for name in Shedding.__dataclass_fields__}
     for row in (
         f"| `trigger.arm_pct`, `arm_for_s` | {trigger.arm_pct:g} %, {trigger.arm_for_s:g} s |",
@@ -79,6 +84,10 @@ def test_defaults_are_those_of_the_models() -> None:
         f"| `shedding.max_operations_per_hour` | {defaults['max_operations_per_hour']} |",
         f"| `shedding.after_restart` | `{defaults['after_restart']}` |",
         f"| `restoration.stable_for_s` | {restoration.stable_for_s:g} s |",
+        f"| `journal.keep_days` | {journal.keep_days} |",
+        f"| `journal.disk_budget_mb` | {journal.disk_budget_mb} |",
+        f'| `journal.integrity_check_at` | `"{journal.integrity_check_at:%H:%M}"` |',
+        f"| `journal.head_every_s` | {journal.head_every_s:g} s |",
         f"| `restoration.limit_pct`, `stage_pct` | {restoration.limit_pct:g} %, {restoration.stage_pct:g} % |",
     ):
         assert row in README

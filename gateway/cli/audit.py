@@ -49,7 +49,9 @@ def audit_lines(result: Fields) -> list[str]:
     lines = table(("SEQ", "TIME", "WHO", "FROM", "WHAT"), rows, right=("SEQ",)) if rows else ["No record fits so far."]
     before = result.number("next")
     if before is None:
-        return lines if rows else ["No record fits."]
+        lines = lines if rows else ["No record fits."]
+        older = result.raw("archived_in")
+        return [*lines, "", f"Older records are archived in {result.text('archived_in')}."] if older else lines
     return [*lines, "", f"There may be more: --before {before:.0f}"]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from gateway.cli.fields import MISSING, Fields, count, moment_us, with_short_times
 from gateway.cli.timeline import span
 
+MOVES_SHOWN = 6
+"""Moves that the daemon tells at most: with fewer, what is older is of interest."""
 _VERBS = {"open": "opened", "closed": "closed"}
 _ASKED = {"open": "to open", "closed": "to close"}
 
@@ -20,12 +22,15 @@ def why_lines(result: Fields) -> list[str]:
         lines.append(f"To be closed by {_closer(closes)}: {closes.text('why')}.")
         if closes.raw("command"):
             lines.append(f"    {closes.text('command')}")
+    older = [f"Older records are archived in {result.text('archived_in')}."] if result.raw("archived_in") else []
     if not moves:
+        if older:
+            return [*lines, "", "The journal holds no command or move of this breaker any more.", *older]
         known = "Nothing is known" if result.flag("complete") else "Among the latest records nothing is known"
         return [*lines, "", f"{known} of any command or move of this breaker."]
     for move in moves:
         lines += ["", *_move(move)]
-    return lines
+    return [*lines, "", *older] if older and len(moves) < MOVES_SHOWN else lines
 
 
 def _closer(closes: Fields) -> str:

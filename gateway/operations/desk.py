@@ -142,6 +142,12 @@ def committed_station(engine: Engine, field: Field) -> Substation:
     return Substation() if raw is None else msgspec.json.decode(raw, type=Substation)
 
 
+def older_in(records: Sequence[Record]) -> dict[str, Json]:
+    """Where the records before these are, if they were archived: the name of the file."""
+    archive = getattr(records, "archived_in", "")
+    return {"archived_in": archive} if archive else {}
+
+
 def unknown_feeder(name: str) -> ControlError:
     """The refusal of a name that no feeder has."""
     return ControlError(Code.NOT_FOUND, f"this site has no feeder {name!r}")

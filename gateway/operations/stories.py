@@ -26,7 +26,7 @@ from gateway.durable.timeline import Row, exact, present_run, timeline
 from gateway.durable.waits import wait_in_words
 from gateway.moves import BY_ITSELF, Move, moves_of
 from gateway.operations.arguments import Arguments, text
-from gateway.operations.desk import Desk, Log, Record
+from gateway.operations.desk import Desk, Log, Record, older_in
 from gateway.shedding.breaker_model import Breaker
 from gateway.shedding.entities import breaker_id, substation_id
 from gateway.shedding.substation import PROTOCOL
@@ -197,6 +197,7 @@ async def why(desk: Desk, args: Arguments) -> Json:
         "moves": shown,
         "complete": len(found) < BREAKER_RECORDS_AT_MOST,
         "closes": who_closes(desk, name, state, moves),
+        **older_in(found),
     }
 
 

@@ -135,6 +135,8 @@ async def test_what_is_archived_can_be_verified_and_the_journal_goes_on(
     stats = good(await site.cli("journal", "stats")).out
     assert "nothing so far" not in stats
     assert (await site.cli("instances", "show", "old")).code == 3, "what was archived is not listed any more"
+    for words in (("why", "F001-004"), ("audit", "list")):
+        assert f"Older records are archived in {file.name}" in good(await site.cli(*words)).out
     assert good(await site.cli("audit", "verify")).out.startswith("The chain is whole")
     assert good(await site.cli("journal", "check")).out.startswith("The journal is sound")
     await start_shed(site, "new")

@@ -81,3 +81,12 @@ def test_how_to_go_on() -> None:
 
 def test_an_answer_of_another_version_is_no_traceback() -> None:
     assert audit_lines(Fields({"records": [{}, 3]}))
+
+
+def test_where_older_records_are_is_said_at_the_end_of_the_last_page() -> None:
+    told = {"records": [], "next": None, "archived_in": "journal-5d-1-9.jsonl.gz"}
+    assert audit_lines(Fields(told)) == [
+        "No record fits.",
+        "",
+        "Older records are archived in journal-5d-1-9.jsonl.gz.",
+    ]

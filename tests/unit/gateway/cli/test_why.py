@@ -125,3 +125,16 @@ def test_nothing_known_and_too_much_to_read() -> None:
 def test_a_load_that_could_not_be_measured_is_said() -> None:
     decision = {**DECISION, "measured": {"good": False, "kw": 0.0, "percent": 0.0, "capacity_kw": 1.0}}
     assert "    measured  the load could not be measured, 2026-01-14 23:59:58Z" in shown(move(decision=decision))
+
+
+def test_what_was_archived_is_said_and_never_told_as_unknown() -> None:
+    told = {"feeder": "7B", "position": "closed", "quality": "good", "moves": [], "complete": True}
+    lines = why_lines(Fields({**told, "archived_in": "journal-5d-1-9.jsonl.gz"}))
+    assert lines[-2:] == [
+        "The journal holds no command or move of this breaker any more.",
+        "Older records are archived in journal-5d-1-9.jsonl.gz.",
+    ]
+    moved = {"at_us": 1, "target": "open", "outcome": "by itself"}
+    one = why_lines(Fields({**told, "moves": [moved], "archived_in": "a.gz"}))
+    assert one[-1] == "Older records are archived in a.gz."
+    assert "archived" not in why_lines(Fields({**told, "moves": [moved] * 6, "archived_in": "a.gz"}))[-1]

@@ -1,0 +1,182 @@
+"""``gridlatch journal`` as a person meets it: what it prints, what it leaves with, and what it refuses without a daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import main
+from gateway.cli.fields import Fields
+from gateway.cli.journal import archive_lines, check_lines, stats_lines
+from gateway.durable.store import Batch, RecordRow
+from gateway.housekeeping_acts import noted
+from journal import Journal, verify_file
+
+STATS = {
+    "path": "/s/journal.db",
+    "batch": 1200,
+    "seq": 34567,
+    "hash": "ab" * 32,
+    "file_bytes": 30 * 2**20,
+    "free_bytes": 2 * 2**20,
+    "wal_bytes": 4096,
+    "mark": {"batch": 1200, "found": "held", "alarm": ""},
+    "archived": {"batches": 0, "records": 0, "folder": "/mnt/a", "keep_days": 90},
+    "disk": {"sentence": "the journal's file system is 26 % full"},
+    "last": {"check": {"at": "2026-01-14T03:30:01+00:00", "ok": True, "seconds": 1.1}},
+    "commits": {"batches": 7, "records": 9, "last_ms": 0.8, "longest_ms": 12.5},
+    "signed_head": {"at": "2026-01-14T08:00:00+00:00", "signed": "gridlatch-head-1 batch=1200"},
+    "troubles": [],
+    "at_work": "",
+}
+
+
+def text(**changed: object) -> str:
+    return "\n".join(stats_lines(Fields({**STATS, **changed})))  # type: ignore[dict-item]
+
+
+def test_the_figures_of_a_sound_journal() -> None:
+    assert stats_lines(Fields(STATS)) == [  # type: ignore[arg-type]
+        "Journal   /s/journal.db",
+        f"Head      batch 1 200, 34 567 records, {'ab' * 32}",
+        "Size      30 MB, of which 2.0 MB are free again; write-ahead log 4 kB",
+        "Mark      names the head",
+        "Archived  nothing so far; what is older than 90 days goes to /mnt/a",
+        "Disk      the journal's file system is 26 % full",
+        "Check     2026-01-14 03:30:01Z: sound, took 1.1 s",
+        "Commits   7 since the start, with 9 records; last 0.8 ms, longest 12.5 ms",
+        "Signed    2026-01-14 08:00:00Z",
+        "gridlatch-head-1 batch=1200",
+    ]
+
+
+def test_what_is_wrong_comes_first_and_in_plain_words() -> None:
+    assert text(troubles=["the disk is full"]).startswith("! the disk is full\n\nJournal")
+    assert "DOES NOT FOLLOW: read-only" in text(mark={"batch": 1, "found": "held", "alarm": "read-only"})
+    assert "names batch 9, it was unreadable at the start" in text(mark={"batch": 9, "found": "unreadable"})
+    assert "only when asked for (keep_days = 0)" in text(archived={"keep_days": 0, "folder": "/a"})
+    assert "DAMAGED" in text(last={"check": {"at": "2026-01-14T03:30:01Z", "ok": False, "seconds": 1}})
+    assert "none among the newest records" in text(last={"backup": {"at": "2026-01-14T03:30:01Z", "file": "/b"}})
+    assert "it is being archived" in text(at_work="archived")
+
+
+def test_a_damaged_journal_comes_with_what_to_do() -> None:
+    told = check_lines(Fields({"ok": False, "complaints": ["row 7"], "batches": 3, "records": 4, "seconds": 0.1}))
+    assert told[:2] == ["THE JOURNAL IS DAMAGED (3 batches, 4 records read):", "  row 7"]
+    assert "gridlatch journal restore BACKUP" in told[-1]
+
+
+def test_an_archive_is_named_with_its_hash_and_what_stays() -> None:
+    one = {"file": "/a/1.gz", "first_batch": 1, "last_batch": 9, "records": 1234, "kept": 5, "sha256": "cd"}
+    told = archive_lines(Fields({"files": [one, {**one, "kept": 0}], "before": "2026-01-14T00:00:00Z"}))
+    assert told[0] == (
+        "Archived 1 234 records (batches 1 to 9) to /a/1.gz; 5 records stay in the journal, too, for what lives."
+    )
+    assert told[1:3] == ["  SHA-256 cd", "Archived 1 234 records (batches 1 to 9) to /a/1.gz."]
+    assert archive_lines(Fields({"files": [], "before": "2026-01-14T00:00:00Z"})) == [
+        "Nothing was to be archived: there is nothing from before 2026-01-14 00:00:00Z in the journal."
+    ]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A site whose daemon does not run; its journal has three batches."""
+    (tmp_path / "site.toml").write_text('[gateway]\nsocket = "c.sock"\n')
+    monkeypatch.setenv("GRIDLATCH_SITE", str(tmp_path))
+    (tmp_path / "state").mkdir()
+    write(tmp_path / "state" / "journal.db")
+    return tmp_path
+
+
+def write(path: Path) -> None:
+    async def three() -> None:
+        journal = await Journal.open(path)
+        for number in range(1, 4):
+            batch = Batch()
+            batch.records.append(RecordRow(number, "i", "k", number, b"{}"))
+            batch.time_us = number
+            await journal.commit(batch)
+        await journal.close()
+
+    asyncio.run(three())
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = main(["journal", *words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_without_a_daemon_the_file_itself_is_looked_at_and_that_is_said(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (("stats",), ("check",), ("backup", str(site / "copy.db"))):
+        code, out, err = run(capsys, *words)
+        assert (code, "no daemon answers" in err) == (0, True), (words, out, err)
+    assert verify_file(site / "copy.db").batches == 3
+    code, out, _ = run(capsys, "check", "--json")
+    assert (json.loads(out)["ok"], json.loads(out)["records"]) == (True, 3)
+    assert run(capsys, "archive")[0] == 5, "archiving is the daemon's"
+
+
+def test_a_restored_backup_is_noted_with_who_did_it(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "backup", str(site / "copy.db"))[0] == 0
+    code, _, err = run(capsys, "restore", str(site / "copy.db"))
+    assert (code, "nothing is overwritten" in err) == (4, True)
+    clean = site / "clean"
+    clean.mkdir()
+    (clean / "site.toml").write_text("")
+    code, out, _ = run(capsys, "restore", str(site / "copy.db"), "--site", str(clean), "--actor", "olga")
+    assert (code, "it reads every breaker before anything moves" in out) == (0, True)
+    assert verify_file(clean / "state" / "journal.db").records == 3
+    (told,) = noted(clean / "state")
+    assert (told["op"], told["actor"], told["status"]) == ("journal.restore", "olga", "ok")
+    assert [one["status"] for one in noted(site / "state")] == ["failed"]
+
+
+def test_compacting_says_what_it_gained(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "compact")
+    assert (code, " before, " in out) == (0, True)
+    assert noted(site / "state")[0]["op"] == "journal.compact"
+
+
+def test_a_loss_is_accepted_with_a_reason_and_only_where_something_is_lost(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(capsys, "accept-loss")
+    code, out, _ = run(capsys, "accept-loss", "--reason", "to see")
+    assert (code, "Nothing is missing" in out) == (0, True)
+    state = site / "state"
+    (state / "journal.db").rename(state / "lost")
+    code, _, err = run(capsys, "check")
+    assert (code, "gone or empty" in err or "no journal" in err) in ((1, True), (3, True))
+    code, out, _ = run(capsys, "accept-loss", "--reason", "the card broke", "--actor", "olga")
+    assert (code, out.startswith("Accepted: ")) == (0, True)
+    last = noted(state)[-1]
+    assert (last["actor"], last["reason"], last["status"], last["accepted"]) == ("olga", "the card broke", "ok", True)
+    assert run(capsys, "check")[0] == 0
+
+
+def test_a_journal_that_somebody_owns_is_refused(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def owned() -> list[tuple[int, str, str]]:
+        journal = await Journal.open(site / "state" / "journal.db")
+        try:
+            words = (("compact",), ("accept-loss", "--reason", "x"), ("restore", str(site / "b.db")), ("check",))
+            return [await asyncio.to_thread(run, capsys, *one) for one in words]
+        finally:
+            await journal.close()
+
+    for code, _, err in asyncio.run(owned()):
+        assert (code, "stop it first" in err) == (4, True), err
+
+
+def test_what_is_not_there_is_not_found(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "restore", str(site / "none.db"), "--site", str(site / "nowhere"))[0] == 2
+    (site / "other").mkdir()
+    (site / "other" / "site.toml").write_text("")
+    assert run(capsys, "compact", "--site", str(site / "other"))[0] == 3
+    assert run(capsys, "restore", str(site / "none.db"), "--site", str(site / "other"))[0] == 3
