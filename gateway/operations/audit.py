@@ -16,7 +16,7 @@ from gateway.clock import to_us
 from gateway.control import Code, ControlError
 from gateway.durable.codec import Json
 from gateway.operations.arguments import Arguments, limit, moment, optional, text
-from gateway.operations.desk import Desk, Log
+from gateway.operations.desk import Desk, Log, older_in
 
 KINDS = ("audit", "audit_refused", "gateway")
 NOBODY = ""
@@ -73,7 +73,7 @@ async def show_list(desk: Desk, args: Arguments) -> Json:
                 if len(rows) == most or size >= BYTES_AT_MOST:
                     return {"records": rows, "next": seq}
         if len(page) < SLICE:
-            return {"records": rows, "next": None}
+            return {"records": rows, "next": None, **older_in(page)}
         cursor, read = page[-1][0], read + len(page)
         if read >= READ_AT_MOST:
             return {"records": rows, "next": cursor}
