@@ -34,20 +34,20 @@ class Leavings:
         self._field = field
         self._silent = ""
         self._still = ""
-        self._shed: list[str] = []
-        self._told: list[str] = []
+        self._shed: set[str] = set()
+        self._told: set[str] = set()
         self._first = True
 
     def begin(self) -> None:
         """Free the station if the procedure that has it is gone; not at the first look, for it may just be saying so."""
-        self._shed = []
+        self._shed = set()
         if self._first:
             self._first = False
             self._name_gone()
         instance = self._engine.instances.get(str(substation_id(self._field.site)))
         state = instance.core.load_state() if isinstance(instance, EntityInstance) else None
         running = state.running if isinstance(state, Substation) else None
-        if running is None or self._lives(running.instance):
+        if running is None or self.lives(running.instance):
             self._silent = ""
             self._tell_of_suspended("" if running is None else running.instance)
         elif self._silent != running.instance:
@@ -78,20 +78,21 @@ class Leavings:
             log.error("feeders_gone", number=len(gone), feeders=gone[:NAMED_AT_MOST], why="shed or under command")
 
     def breaker(self, feeder: str, state: Breaker) -> None:
-        """One breaker as it is on disk."""
+        """One breaker as it is on disk, of a procedure that lives no more."""
         command = state.command
-        if command is not None and command.wanted and command.procedure and not self._lives(command.procedure):
+        if command is not None and command.wanted and command.procedure and not self.lives(command.procedure):
             self._post(breaker_id(feeder), "withdraw", {"request_id": command.request_id})
-        if state.shed is not None and state.position is Position.OPEN and not self._lives(state.shed.procedure):
-            self._shed.append(feeder)
+        if state.shed is not None and state.position is Position.OPEN and not self.lives(state.shed.procedure):
+            self._shed.add(feeder)
 
     def end(self) -> None:
         """Tell of feeders that stay shed, when they have become others."""
         if self._shed and self._shed != self._told:
-            log.warning("shed_without_procedure", number=len(self._shed), feeders=self._shed[:NAMED_AT_MOST])
+            log.warning("shed_without_procedure", number=len(self._shed), feeders=sorted(self._shed)[:NAMED_AT_MOST])
         self._told = self._shed
 
-    def _lives(self, instance_id: str) -> bool:
+    def lives(self, instance_id: str) -> bool:
+        """Whether this orchestration goes on."""
         one = self._engine.instances.get(instance_id)
         return isinstance(one, Orchestration) and not one.terminal
 

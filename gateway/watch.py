@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 import structlog
@@ -21,13 +22,13 @@ from gateway.durable.entity import decode_snapshot
 from gateway.durable.instances import EntityInstance, Instance
 from gateway.durable.store import InstanceRow
 from gateway.leavings import Leavings
-from gateway.shedding.breaker_model import Breaker, Observation, Phase, Result
+from gateway.shedding.breaker_model import Breaker, Observation, Phase
 from gateway.shedding.entities import BREAKER, breaker_id, substation_id, transformer_id
 from gateway.shedding.field import Field
 from gateway.shedding.measuring import LoadWatch, read_load
 from gateway.shedding.substation import Loading, Substation
 from gateway.trend import TrendSample, TrendStore
-from protocols.base import BreakerReading, LinkState, LinkStatus, Position
+from protocols.base import BreakerReading, LinkState, LinkStatus
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -172,6 +173,19 @@ def _same(state: Breaker, reading: BreakerReading) -> bool:
     )
 
 
+def _failure(state: Breaker) -> str:
+    return f"{state.last.request_id}: {state.last.detail}" if state.last is not None else ""
+
+
+def _unreadable(breakers: Mapping[str, Breaker]) -> dict[str, str]:
+    """Those whose command has an outcome that nobody can read, and which one that is."""
+    return {
+        feeder: f"{state.command.request_id}: can't be read since {state.command.target} was sent"
+        for feeder, state in breakers.items()
+        if state.phase is Phase.UNRESOLVED and state.command is not None
+    }
+
+
 class Picture:
     """What is shed and how the breakers stand on disk. One look over 12,000 breakers serves all who ask."""
 
@@ -274,32 +288,22 @@ class Watch:
     def _look_at_breakers(self) -> Iterator[None]:
         while not self._census.catch_up(self._field.feeders, AT_ONCE):
             yield
-        counts = self._census.count(self._field.feeders)
-        shed_kw = 0.0
-        failed: dict[str, str] = {}
-        unresolved: dict[str, str] = {}
+        census = self._census
+        counts = census.count(self._field.feeders)
         self._leavings.begin()
-        for number, (feeder, state) in enumerate(list(self._census.watched.items()), start=1):
-            if number % (5 * AT_ONCE) == 0:
-                yield
-            self._leavings.breaker(feeder, state)
-            if state.shed is not None and state.position is Position.OPEN:
-                shed_kw += state.shed.kw
-            last = state.last
-            if state.phase in (Phase.RESOLVING, Phase.UNRESOLVED):
-                if state.phase is Phase.UNRESOLVED and state.command is not None:
-                    unresolved[feeder] = (
-                        f"{state.command.request_id}: can't be read since {state.command.target} was sent"
-                    )
-                # It may be readable again although the scans never saw a change: whatever they see now, tell it.
-                self._observer.mark((feeder,))
-            elif last is not None and last.result is Result.FAILED:
-                failed[feeder] = f"{last.request_id}: {last.detail}"
+        for procedure, breakers in list(census.procedures.items()):
+            if not self._leavings.lives(procedure):
+                for number, (feeder, state) in enumerate(list(breakers.items()), start=1):
+                    self._leavings.breaker(feeder, state)
+                    if number % AT_ONCE == 0:
+                        yield
         self._leavings.end()
-        self._alarm("breaker_failed", failed)
-        self._alarm("breaker_unresolved", unresolved)
+        # Those may be readable again although the scans never saw a change: whatever they see now, tell it.
+        self._observer.mark(census.unresolved)
+        self._alarm("breaker_failed", {feeder: _failure(state) for feeder, state in census.failed.items()})
+        self._alarm("breaker_unresolved", _unreadable(census.unresolved))
         self.picture.counts = counts
-        self.picture.shed_kw = shed_kw
+        self.picture.shed_kw = math.fsum(census.shed_kw.values())
         self.picture.open = counts["open"]
 
     def _alarm(self, event: str, troubled: dict[str, str]) -> None:

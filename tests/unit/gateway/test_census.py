@@ -28,6 +28,9 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"shed": Shed("p", 1, 5.0)},
     {"shed": None},
     {"phase": Phase.OPERATING, "command": COMMAND},
+    {"phase": Phase.OPERATING, "command": structs.replace(COMMAND, procedure="p")},
+    {"phase": Phase.RESOLVING, "command": structs.replace(COMMAND, procedure="q")},
+    {"phase": Phase.RESOLVING, "command": structs.replace(COMMAND, procedure="q", wanted=False)},
     {"phase": Phase.UNRESOLVED, "command": COMMAND},
     {"phase": Phase.IDLE, "command": None},
     {"recent": (Ended("r", Position.OPEN, Result.FAILED, "", "a", 1),)},
@@ -50,6 +53,23 @@ def by_hand(states: dict[str, Breaker]) -> dict[str, int]:
         counts["blocked"] += state.blocked is not None
         counts["local"] += state.local is True
     return counts
+
+
+def check_lists(census: Census, states: dict[str, Breaker]) -> None:
+    """Each breaker is in the lists that it belongs to, as it is now, and in no other."""
+    unresolved = {f: s for f, s in states.items() if s.phase in (Phase.RESOLVING, Phase.UNRESOLVED)}
+    failed = {f: s for f, s in states.items() if s.last is not None and s.last.result is Result.FAILED}
+    assert census.unresolved == unresolved
+    assert census.failed == {f: s for f, s in failed.items() if f not in unresolved}
+    shed = {f: s.shed for f, s in states.items() if s.shed is not None and s.position is Position.OPEN}
+    assert census.shed_kw == {f: one.kw for f, one in shed.items()}
+    procedures: dict[str, dict[str, Breaker]] = {}
+    for feeder, state in states.items():
+        if feeder in shed:
+            procedures.setdefault(shed[feeder].procedure, {})[feeder] = state
+        if state.command is not None and state.command.wanted and state.command.procedure:
+            procedures.setdefault(state.command.procedure, {})[feeder] = state
+    assert census.procedures == procedures
 
 
 def entity(name: str, key: str) -> EntityInstance:
@@ -76,13 +96,7 @@ def test_the_counts_are_those_of_a_look_at_all(seed: int) -> None:
             census.committed(entity("breaker", feeder))
         assert census.count(FEEDERS) == by_hand(states)
         assert sorted(looked_at) == sorted(changed)
-        wanted = {
-            feeder
-            for feeder, state in states.items()
-            if state.shed or state.command or (state.recent and state.recent[-1].result is Result.FAILED)
-        }
-        assert set(census.watched) == wanted
-        assert all(census.watched[feeder] is states[feeder] for feeder in wanted)
+        check_lists(census, states)
 
 
 def test_catching_up_in_portions_comes_to_the_same() -> None:
@@ -114,4 +128,4 @@ def test_others_and_breakers_that_left_the_site_do_not_count() -> None:
     for one in (other, entity("substation", "F1"), entity("breaker", "gone")):
         census.committed(one)
     assert census.count(FEEDERS) == before
-    assert "gone" not in census.watched
+    assert "gone" not in census.shed_kw
