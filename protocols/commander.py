@@ -29,9 +29,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
-from protocols.base import BreakerReading, CommandOutcome, MonotonicClock, Outcome, Position, Quality
+from protocols.base import CommandOutcome, MonotonicClock, Outcome, Position, Quality
 from protocols.errors import Expired, FieldError, NotSent
-from protocols.image import DeviceImage
+from protocols.image import BreakerCell, DeviceImage
 from protocols.link import Connection, Link, Priority, end, spawn
 
 MAX_QUEUED = 1000
@@ -228,17 +228,19 @@ class Commander(ABC, Generic[F, C]):
 
     def _permitted(self, request: Request[F]) -> bool:
         """True if the command may leave as far as the process image knows; else the request ends here."""
-        reading = self._device.image.breaker(request.feeder.name, self._monotonic())
+        image = self._device.image
+        cell = image.breakers[request.feeder.name]
+        quality, position = cell.quality(self._monotonic(), image.link_up), cell.position()
         if not self._allowed():
             self._end(request, Outcome.REFUSED, "monitor only: no write leaves")
-        elif reading.quality is not Quality.GOOD:
-            self._end(request, Outcome.NOT_SENT, f"the quality of the position is {reading.quality}")
-        elif reading.position is request.target:
+        elif quality is not Quality.GOOD:
+            self._end(request, Outcome.NOT_SENT, f"the quality of the position is {quality}")
+        elif position is request.target:
             self._end(request, Outcome.DONE, f"already {request.target}")
-        elif reading.local:
+        elif cell.local():
             self._end(request, Outcome.REFUSED, "the local/remote switch stands at local")
-        elif reading.position not in (Position.OPEN, Position.CLOSED):
-            self._end(request, Outcome.REFUSED, f"never on an uncertain state: the position is {reading.position}")
+        elif position not in (Position.OPEN, Position.CLOSED):
+            self._end(request, Outcome.REFUSED, f"never on an uncertain state: the position is {position}")
         else:
             return True
         return False
@@ -265,7 +267,7 @@ class Commander(ABC, Generic[F, C]):
             await self._send(connection, request)
 
         try:
-            await asyncio.shield(self._device.link.submit(Priority.OPERATE, write, request.deadline))
+            await self._device.link.submit(Priority.OPERATE, write, request.deadline)
         except CheckAgain:
             self._check_again(request)
         except FieldError as error:
@@ -308,29 +310,32 @@ class Commander(ABC, Generic[F, C]):
         ended: list[tuple[Request[F], CommandOutcome]] = []
         counted: list[str] = []
         for request in self._watched:
-            reading = image.breaker(request.feeder.name, now)
-            outcome = self._judge(request, reading, started, now)
+            cell = image.breakers[request.feeder.name]
+            outcome = self._judge(request, cell, started, now)
             if outcome is None:
                 continue
             ended.append((request, outcome))
             # One that has never been read is not asked for: it would only delay the news.
-            if outcome.outcome is Outcome.DONE and reading.op_count is not None:
-                counted.append(request.feeder.name)
+            if outcome.outcome is Outcome.DONE and cell.op_count() is not None:
+                counted.append(cell.name)
         if counted:
             await self._device.scan_counters(counted, Priority.READBACK)
         for request, outcome in ended:
             name = request.feeder.name
             if outcome.outcome is Outcome.DONE and self._device.counter_since(name, started):
-                outcome = replace(outcome, op_count=image.breaker(name, now).op_count)
+                outcome = replace(outcome, op_count=image.breakers[name].op_count())
             self._finish(request, outcome)
         self._watched = [request for request in self._watched if not request.future.done()]
         self._next_readback = self._monotonic() + READBACK_S
 
-    def _judge(self, request: Request[F], reading: BreakerReading, started: float, now: float) -> CommandOutcome | None:
+    def _judge(self, request: Request[F], cell: BreakerCell, started: float, now: float) -> CommandOutcome | None:
         """The end of this request, if it is known or its time is over."""
-        position, target = reading.position, request.target
+        position, target = cell.position(), request.target
+        if position is not target and now < request.watch_until:
+            return None
         # A position that the device itself doubts shows neither that it was reached nor that it wasn't.
-        seen = reading.quality is Quality.GOOD and self._device.fresh_since(request.feeder.name, started)
+        good = cell.quality(now, self._device.image.link_up) is Quality.GOOD
+        seen = good and self._device.fresh_since(request.feeder.name, started)
         if seen and position is target:
             detail = f"read back {target}"
             if not request.accepted:

@@ -131,7 +131,7 @@ class ModbusDevice:
 
     def fresh_since(self, feeder: str, moment: float) -> bool:
         """Position and local of this feeder were both asked for at or after this moment, and came."""
-        return all(source.asked_at >= moment for source in self.image.breakers[feeder].status_sources())
+        return self.image.breakers[feeder].asked_since(moment)
 
     def fault(self, feeder: str) -> str:
         """Why position and local could not be read, in words."""

@@ -112,7 +112,7 @@ class OpcUaDevice:
 
     def fresh_since(self, feeder: str, moment: float) -> bool:
         """Position and local of this feeder were both asked for at or after this moment, and came."""
-        return all(source.asked_at >= moment for source in self.image.breakers[feeder].status_sources())
+        return self.image.breakers[feeder].asked_since(moment)
 
     def counter_since(self, feeder: str, moment: float) -> bool:
         """The operation counter of this feeder was asked for at or after this moment, and came."""
