@@ -34,6 +34,8 @@ from protocols.base import BreakerReading, Outcome, Position, Quality
 
 MAX_COMMANDS_UNDER_WAY = 1024
 """Breakers that one mass command has under way at once; the others wait in order."""
+BEGUN_AT_ONCE = 50
+"""Commands that are begun without letting others run: a millisecond or two."""
 READ_AT_ONCE = 500
 """Breaker states that are read without letting others run."""
 READ_PAUSE_S = 0.2
@@ -145,7 +147,9 @@ class CommandActivities:
                 outcomes[feeder] = await self._one(operation, feeder, order, context)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(len(feeders), MAX_COMMANDS_UNDER_WAY)):
+            for number in range(min(len(feeders), MAX_COMMANDS_UNDER_WAY)):
+                if number % BEGUN_AT_ONCE == 0:
+                    await asyncio.sleep(0)
                 group.create_task(work())
         return {feeder: outcomes[feeder] for feeder in feeders}
 

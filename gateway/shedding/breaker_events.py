@@ -172,7 +172,9 @@ def _cap(state: Breaker, rules: Rules, force: bool, now_us: int) -> str:
 
 
 def last_hour(operations: tuple[int, ...], now_us: int) -> tuple[int, ...]:
-    """The times that lie within the last hour."""
+    """The times that lie within the last hour. operations: oldest first."""
+    if not operations or operations[0] > now_us - HOUR_US:
+        return operations
     return tuple(at_us for at_us in operations if at_us > now_us - HOUR_US)
 
 

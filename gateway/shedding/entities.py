@@ -15,6 +15,7 @@ A crash here: the engine brings each entity back as it was after its last journa
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -54,6 +55,7 @@ _DECODERS: dict[str, msgspec.json.Decoder[Message]] = {
 }
 
 
+@functools.lru_cache(maxsize=100_000)
 def breaker_id(feeder: str) -> EntityId:
     """The entity of a feeder's breaker."""
     return EntityId(BREAKER, feeder)
@@ -72,11 +74,11 @@ def transformer_id(site: Site) -> EntityId:
 def answer(ended: Ended, position: Position) -> dict[str, object]:
     """What a caller of ``open`` or ``close`` is told."""
     return {
-        "outcome": ended.result.value,
+        "outcome": ended.result,
         "detail": ended.detail,
         "request_id": ended.request_id,
-        "target": ended.target.value,
-        "position": position.value,
+        "target": ended.target,
+        "position": position,
         "intent": ended.intent,
         "resolved": ended.resolved,
         "at_us": ended.at_us,
@@ -133,9 +135,10 @@ def breaker_entity(rules_of: Callable[[str], Rules | None]) -> Callable[[Durable
 def _with_callers_who_wait(context: DurableEntityContext, state: Breaker) -> Breaker:
     """Without the callers whose process has ended: they must not take the places of those who ask again."""
     command = state.command
-    if command is None or all(context.waits(token) for token in command.tokens):
+    if command is None:
         return state
-    return replace(state, command=replace(command, tokens=tuple(t for t in command.tokens if context.waits(t))))
+    waiting = tuple([token for token in command.tokens if context.waits(token)])
+    return state if waiting == command.tokens else replace(state, command=replace(command, tokens=waiting))
 
 
 def _operate(context: DurableEntityContext, feeder: str, effect: Operate) -> None:
@@ -143,7 +146,7 @@ def _operate(context: DurableEntityContext, feeder: str, effect: Operate) -> Non
         "OperateBreaker",
         {
             "feeder": feeder,
-            "target": effect.target.value,
+            "target": effect.target,
             "deadline_us": effect.deadline_us,
             "intent": effect.intent,
         },
@@ -157,7 +160,7 @@ def _read(context: DurableEntityContext, feeder: str, effect: Read) -> None:
         "ReadBreaker",
         {
             "feeder": feeder,
-            "target": effect.target.value,
+            "target": effect.target,
             "give_up_us": effect.give_up_us,
             "intent": effect.intent,
         },
