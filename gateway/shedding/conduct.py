@@ -145,29 +145,34 @@ class Conductor:
     def _raise_stop(self) -> None:
         stop, self._stop = self._stop, None
         if stop is not None:
-            self._hold = None
             raise stop
 
     def _stay_held(self) -> Step[None]:
-        hold = self._hold
-        if hold is None:
-            return
         phase = self._phase
+        while self._hold is not None and not self._hold_is_over:
+            yield from self._stay_held_by(self._hold)
+        self._hold = None
+        self._phase = phase
+        self._raise_stop()
+
+    @property
+    def _hold_is_over(self) -> bool:
+        return self._stop is not None or self._skip
+
+    def _stay_held_by(self, hold: Override) -> Step[None]:
+        """Until this hold is over, or another one has taken its place, with an expiry of its own."""
         until_us = hold.expires_us or None
         self.say("held", f"held by {hold.actor}: {hold.reason or 'no reason given'}", "resume", until_us)
         expiry = self.context.create_timer(timedelta(microseconds=hold.expires_us - self.now_us)) if until_us else None
-        while self._hold is not None and self._stop is None and not self._skip:
+        while self._hold is hold and not self._hold_is_over:
             yield self._word if expiry is None else self.context.task_any([expiry, self._word])
             if self._word.is_completed:
                 yield from self._take(waiting=True)
             elif expiry is not None and expiry.is_completed:
                 self._acknowledge(hold, HOLD_OVER)
                 self._hold = None
-        self._hold = None
         if expiry is not None and not expiry.is_completed:
             expiry.cancel()
-        self._phase = phase
-        self._raise_stop()
 
     def _take(self, waiting: bool) -> Step[None]:
         """Consume one override. waiting: the procedure is in a wait, which can be skipped."""
@@ -184,9 +189,11 @@ class Conductor:
             return
         match override.decision:
             case Decision.CANCEL:
+                self._hold = None  # the later word counts: this ends a hold, and a hold after it holds
                 self._stop = Stopped("cancelled", f"{override.actor}: {override.reason or 'no reason given'}")
                 self._acknowledge(override, "stops; breakers stay as they are")
             case Decision.CANCEL_AND_RESTORE:
+                self._hold = None
                 self._stop = RestoreNow()
                 self._acknowledge(override, "stops shedding; restores in stages")
             case Decision.HOLD:

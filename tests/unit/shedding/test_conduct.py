@@ -122,6 +122,37 @@ def test_a_hold_with_an_expiry_ends_by_itself():
     )
 
 
+def test_a_hold_that_takes_the_place_of_another_has_its_own_expiry_and_is_not_ended_by_that_of_the_first():
+    (
+        in_cooldown()
+        >> later(100)
+        >> override("hold", expires="2026-01-14T08:30:00Z")
+        << timer(1700)
+        >> later(1000)
+        >> override("hold", reason="crew on site")
+        << cancelled_timer()
+        << status(phase="held", sentence="held by m.meier: crew on site; waits for resume", until=None)
+        >> later(10_000)
+        >> override("resume")
+        << timer(500)
+        << status(phase="cooldown")
+    )
+
+
+def test_a_hold_after_cancel_and_restore_holds_the_restoration():
+    (
+        in_cooldown()
+        >> later(600)
+        << activity("ReadLoad")
+        >> override("cancel-and-restore")
+        >> override("hold", reason="crew on site")
+        >> load(97.0)
+        << activity("PlanRestore")
+        >> stage(("A", 25.0), left=1)
+        << status(phase="held", sentence="held by m.meier: crew on site; waits for resume", until=None)
+    )
+
+
 def test_cancel_ends_a_hold():
     finish(in_cooldown() >> override("hold") >> override("cancel"), status="cancelled")
 
