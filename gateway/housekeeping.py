@@ -54,7 +54,7 @@ POSTPONED_AT_MOST = timedelta(hours=20)
 """A procedure may keep the daily work waiting so long."""
 EARLY_KEEPS = timedelta(hours=1)
 """What is archived early is at least so old, in engine time."""
-LOOKED_THROUGH = 1_000
+LOOKED_THROUGH = 10_000
 """Records in which the last check is looked for."""
 
 
@@ -88,6 +88,7 @@ class Housekeeping:
         self._not_before: dict[str, float] = {}
         self._usage: Usage | None = None
         self._level = Pressure.NONE
+        self._opened_at = journal.head().batch
 
     @property
     def care(self) -> JournalCare:
@@ -116,18 +117,18 @@ class Housekeeping:
         self._last_check = wall_now()
         await self._try("last check", self._find_check)
         while True:
-            await self._try("look at the disk", self._look)
-            if (
-                self._level is Pressure.FULL
-                and self._usage is not None
-                and self._usage.elsewhere
-                and self._may("early")
-            ):
-                await self._try("archiving", lambda: self._archive(EARLY_KEEPS))
-            if self._due() and self._may("daily"):
-                await self._daily()
-            self._tell()
+            await self._try("the round", self._round)
             await asyncio.sleep(LOOK_S)
+
+    async def _round(self) -> None:
+        """Look, do what is due, tell what is wrong. What a person asked for goes on first."""
+        await self._try("look at the disk", self._look)
+        full = self._level is Pressure.FULL and self._usage is not None and self._usage.elsewhere
+        if full and not self.work.at_work and self._may("early"):
+            await self._try("archiving", lambda: self._archive(EARLY_KEEPS))
+        if self._due() and not self.work.at_work and self._may("daily"):
+            await self._daily()
+        self._tell()
 
     def warnings(self) -> list[str]:
         """One sentence for each trouble."""
@@ -217,7 +218,7 @@ class Housekeeping:
         return (
             *of_checks(self.work.complaints),
             *of_losses(self._losses),
-            *of_journal(self._journal.stats),
+            *of_journal(self._journal.stats, self._opened_at),
             *of_disk(self._level, self._usage, self._trend.lost),
             *of_work(self._failed),
             *of_audit(logs.lost_lines(), self._unrecorded(), self.heads.failed),

@@ -64,7 +64,7 @@ class Heads:
         try:
             line = self._sign(head)
             self.failed = ""
-        except (ValueError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever a library of signatures does here, control goes on
             self.failed = str(error)
             log.error("journal_head_unsigned", error=str(error))
         self.sent = SentHead(head.batch, head.seq, head.hash_hex, line, wall_now().isoformat(timespec="seconds"))

@@ -41,17 +41,20 @@ class CareTrouble:
     severity: int = 0
 
 
-def of_journal(stats: Stats) -> Iterator[CareTrouble]:
-    """Its write-ahead log and its high-water mark."""
+def of_journal(stats: Stats, opened_at: int) -> Iterator[CareTrouble]:
+    """Its write-ahead log and its high-water mark. opened_at: the batch at which the start found it."""
     if stats.wal_alarm:
         size = f"the journal's write-ahead log has {stats.wal_bytes / MB:.0f} MB"
         yield CareTrouble("journal_wal", WAL, f"{size}: a reader that stays open keeps it from being folded in")
     if stats.mark_alarm:
         words = f"the journal's high-water mark does not follow: {stats.mark_alarm}; a lost tail would not be noticed"
         yield CareTrouble("journal_mark", MARK, words)
+    unseen = "at the start, so whether the journal's end is whole could not be seen"
     if stats.mark_found == "unreadable":
-        words = "the journal's high-water mark was unreadable at the start: whether its tail is whole could not be seen"
-        yield CareTrouble("journal_mark_unreadable", MARK, words)
+        yield CareTrouble("journal_mark_unreadable", MARK, f"the high-water mark was unreadable {unseen}")
+    elif stats.mark_found == "none" and opened_at:
+        words = f"there was no high-water mark {unseen} (as after the upgrade to a version that keeps one)"
+        yield CareTrouble("journal_mark_missing", MARK, words, severity=400)
 
 
 def of_checks(complaints: Sequence[str]) -> Iterator[CareTrouble]:

@@ -281,6 +281,30 @@ async def test_what_the_journal_says_of_itself_becomes_alarms(house: House) -> N
     assert [one["key"] for one in house.recorded("trouble")] == list(house.keys()), "each is recorded once"
 
 
+async def test_a_journal_that_came_without_its_mark_is_told_and_a_new_one_is_not(house: House) -> None:
+    house.journal.stats.mark_found = "none"
+    assert house.keys() == {"journal_mark_missing": MARK}
+    assert house.care.troubles[0].severity == 400
+    house.care._opened_at = 0
+    assert house.keys() == {}
+
+
+async def test_the_nights_work_waits_for_what_a_person_asked_for(
+    house: House, clock: list[datetime], quick: None
+) -> None:
+    house.journal.hold = asyncio.Event()
+    asked = asyncio.create_task(house.care.work.backup(house.folder / "copy.db"))
+    task = asyncio.create_task(house.care.run())
+    await asyncio.sleep(0.05)
+    clock[0] += timedelta(hours=1)
+    await asyncio.sleep(0.05)
+    assert house.care.troubles == (), "it is no failure"
+    house.journal.hold.set()
+    await asked
+    await until(lambda: house.recorded("journal_checked"), "the night's work")
+    task.cancel()
+
+
 async def test_a_log_that_loses_lines_and_a_key_that_does_not_sign_are_told(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
