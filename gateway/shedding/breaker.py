@@ -194,8 +194,18 @@ def late_opening(state: Breaker, rules: Rules, now_us: int) -> Ended | None:
         return None
     if last.target is not Position.OPEN or last.result not in _MAY_MOVE_LATE or not last.procedure:
         return None
-    counted = state.op_count is None or last.op_count is None or state.op_count == last.op_count + 1
-    return last if counted and now_us - last.at_us <= rules.late_move_us else None
+    return last if _counted_one(last.op_count, state.op_count) and now_us - last.at_us <= rules.late_move_us else None
+
+
+_FULL_COUNTERS = (2**8 - 1, 2**16 - 1, 2**32 - 1)
+"""After these a device's operation counter goes on with 0."""
+
+
+def _counted_one(before: int | None, after: int | None) -> bool:
+    """Whether the device counted one operation, as far as it counts."""
+    if before is None or after is None:
+        return True
+    return after == before + 1 or (after == 0 and before in _FULL_COUNTERS)
 
 
 def _answer_now(result: Result) -> Action:

@@ -522,3 +522,10 @@ def test_a_breaker_that_opens_right_after_its_opening_failed_belongs_to_the_proc
 )
 def test_what_somebody_else_has_opened_belongs_to_no_procedure(state, after_s, seen):
     assert _then_seen(state, after_s, **seen).shed is None
+
+
+@pytest.mark.parametrize("full", [255, 65_535, 4_294_967_295])
+def test_a_counter_that_goes_on_with_0_after_its_last_number_has_counted_one(full):
+    shed = _then_seen(_failed_opening(op_count=full), 5.0, op_count=0).shed
+    assert shed is not None and shed.procedure == "p"
+    assert _then_seen(_failed_opening(op_count=full - 1), 5.0, op_count=0).shed is None
