@@ -527,5 +527,6 @@ def test_what_somebody_else_has_opened_belongs_to_no_procedure(state, after_s, s
 @pytest.mark.parametrize("full", [255, 65_535, 4_294_967_295])
 def test_a_counter_that_goes_on_with_0_after_its_last_number_has_counted_one(full):
     shed = _then_seen(_failed_opening(op_count=full), 5.0, op_count=0).shed
-    assert shed is not None and shed.procedure == "p"
+    assert shed is not None
+    assert shed.procedure == "p"
     assert _then_seen(_failed_opening(op_count=full - 1), 5.0, op_count=0).shed is None
