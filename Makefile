@@ -2,7 +2,7 @@
 # make test    linters, types and every test
 # make bench   figures, beside those of bare libraries (ONLY=mass_shed: one case)
 # make lint    linters and types alone
-# make soak    the long runs of the tests
+# make soak    the long runs of the tests, most of a day (MINUTES=30: the short ones, again and again for so long)
 # make setup   .venv alone, with what it takes to run
 # make clean   remove what was built here
 #
@@ -67,7 +67,7 @@ bench: $(STAMP)
 	@exec $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 soak: $(TOOLS)
-	$(BIN)/python -m pytest -q -m soak
+	@cd tests && exec ../$(BIN)/python -m soak $(if $(MINUTES),--minutes $(MINUTES))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis run
