@@ -19,7 +19,6 @@ from gateway.evidence.sinks import Sink
 
 MESSAGE_BYTES: Final = 8_192
 """Longest message that is sent, unless told otherwise: what common collectors take."""
-MESSAGE_BYTES_LEAST: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,12 +42,17 @@ class Source(Protocol):
 def open_record(path: Path) -> Iterator[Source]:
     """A journal or an archive, by what the file holds. Errors: RecordError."""
     try:
-        if first_bytes(path).startswith(GZIP):
-            yield ArchiveSource(path)
+        is_archive = first_bytes(path).startswith(GZIP)
+        archive = ArchiveSource(path) if is_archive else None
+    except OSError as error:
+        raise RecordError(f"{path} can't be read: {error.strerror or error}") from error
+    try:
+        if archive is not None:
+            yield archive
             return
         with JournalFile.open(path) as file:
             yield JournalSource(file)
-    except (JournalError, OSError) as error:
+    except JournalError as error:
         raise RecordError(str(error)) from error
 
 
@@ -136,7 +141,10 @@ class ArchiveSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        result = verify_archive(path)
+        try:
+            result = verify_archive(path)
+        except JournalError as error:
+            raise RecordError(str(error)) from error
         if not result.ok:
             raise RecordError(f"{path} is not whole: {result.reason}")
         self.origin = Origin(result.identity, result.head, result.first_seq - 1)

@@ -9,9 +9,12 @@ it is paced, and the caller says so. On a crash here: a file named ``.part``, wi
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import ssl
+import struct
+import termios
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +26,8 @@ from gateway.evidence.errors import SinkError
 
 TIMEOUT_S: Final = 30.0
 """A collector that takes nothing for so long is given up."""
+END_S: Final = 5.0
+"""How long a collector has to close its side."""
 UDP_PAUSE_EVERY: Final = 50
 UDP_PAUSE_S: Final = 0.01
 """At most 5,000 messages a second over UDP."""
@@ -154,12 +159,17 @@ def _trust(ca: Path | None, own: Path | None) -> ssl.SSLContext:
 
 
 def _end(connection: socket.socket) -> None:
-    """Say that this is the end, and wait for the collector to have read up to it."""
-    if isinstance(connection, ssl.SSLSocket):
-        with contextlib.suppress(ssl.SSLError):  # many collectors close without the closing alert
-            connection.unwrap()
-            return
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_WR)
-    while connection.recv(4096):
-        pass
+    """Say that this is the end, and wait until the collector's machine has taken all. Errors: OSError."""
+    connection.settimeout(END_S)
+    try:
+        if isinstance(connection, ssl.SSLSocket):
+            with contextlib.suppress(ssl.SSLError):  # many collectors close without the closing alert
+                connection.unwrap()
+        else:
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):
+                pass
+    except TimeoutError:  # it keeps its side open: what counts is whether it has all
+        waiting = struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]
+        if waiting:
+            raise

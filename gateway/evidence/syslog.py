@@ -18,14 +18,15 @@ from typing import Final
 from gateway.evidence.entry import Entry, payload_text, visible
 
 UNLIMITED: Final = 2**31
-LEAST: Final = 480
-"""What each receiver must take (RFC 5424, 6.1); the least that can be asked for as the longest message is 1024."""
 FACILITY: Final = 13
 WARNING, NOTICE, INFORMATIONAL = 4, 5, 6
 _BOM: Final = "\ufeff"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_PRINTABLE_ASCII: Final = re.compile(r"[^!-~]")
-_VALUE_AT_MOST: Final = 200
+_VALUE_BYTES: Final = 80
+_INSTANCE_BYTES: Final = 320
+"""So that all values together leave room for the payload, in the shortest message that can be asked for. An instance
+id is told whole, unless it is longer than any that the gateway makes."""
 
 
 def messages(entry: Entry, limit_bytes: int) -> list[bytes]:
@@ -75,25 +76,34 @@ def _data(entry: Entry) -> str:
         ("actor", entry.actor),
         ("user", entry.user),
     )
-    told = [f'{name}="{_value(text)}"' for name, text in values if text]
+    told = [
+        f'{name}="{_value(text, _INSTANCE_BYTES if name == "instance" else _VALUE_BYTES)}"'
+        for name, text in values
+        if text
+    ]
     return " ".join(["gridlatch@32473", *told])
 
 
-def _value(text: str) -> str:
-    """A parameter's value: shortened, for the payload has it whole."""
-    text = visible(text)
-    if len(text) > _VALUE_AT_MOST:
-        text = text[: _VALUE_AT_MOST - 1] + "…"
-    return re.sub(r'(["\\\]])', r"\\\1", text)
+def _value(text: str, room: int) -> str:
+    """A parameter's value in at most ``room`` bytes: what is shortened, the payload has whole."""
+    parts: list[str] = []
+    for character in visible(text):
+        part = f"\\{character}" if character in '"\\]' else character
+        room -= len(part.encode())
+        if room < 3:
+            return "".join([*parts, "…"])
+        parts.append(part)
+    return "".join(parts)
 
 
 def _cut(payload: bytes, room: int) -> list[bytes]:
     """Pieces of at most ``room`` bytes that end between characters."""
     parts: list[bytes] = []
-    while payload:
-        end = min(room, len(payload))
+    begin = 0
+    while begin < len(payload):
+        end = min(begin + room, len(payload))
         while end < len(payload) and payload[end] & 0xC0 == 0x80:
             end -= 1
-        parts.append(payload[:end])
-        payload = payload[end:]
+        parts.append(payload[begin:end])
+        begin = end
     return parts
