@@ -4,7 +4,8 @@ Read ``format.md`` beside this package first: it is the contract that the code h
 orchestrations or breakers; whoever writes it gives it whole batches of plain rows.
 """
 
-from journal.archive import ArchivedBatch, ArchiveReader, ArchiveResult, verify_archive
+from journal.archive import ArchiveResult, verify_archive, verify_archives
+from journal.archive_file import ArchivedBatch, ArchiveReader
 from journal.errors import (
     ArchiveFailed,
     BackupFailed,
@@ -57,5 +58,6 @@ __all__ = [
     "compact",
     "restore",
     "verify_archive",
+    "verify_archives",
     "verify_file",
 ]

@@ -32,7 +32,8 @@ from pathlib import Path
 from typing import IO, Final, Protocol, TypeVar
 
 from journal import cuts
-from journal.archive import ArchiveCheck, ArchiveWriter, archive_name
+from journal.archive import ArchiveCheck
+from journal.archive_file import ArchiveWriter, archive_name
 from journal.chain import genesis, records_bytes
 from journal.errors import ArchiveFailed, JournalCorrupt
 from journal.folders import give_to_owner_of_folder, sync_folder

@@ -10,7 +10,6 @@ that was rewritten from some point on: for these, give it a head that was kept e
 from __future__ import annotations
 
 import gc
-import hashlib
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,9 +21,10 @@ from typing import Final, TypeAlias
 
 from journal import cuts
 from journal.archive import verify_archives
-from journal.chain import batch_hash, count_good, genesis, records_bytes
+from journal.chain import batch_hash, count_good, genesis
 from journal.errors import JournalCorrupt
 from journal.file import connect_read_only
+from journal.kept import KeptCheck
 from journal.rows import MAX_BATCH_RECORDS, Archived, BatchTuple, Head, LinkedRecord, Note, VerifyResult
 
 STEP_BATCHES: Final = 1_024
@@ -38,52 +38,15 @@ _BATCHES: Final = (
 _RECORDS: Final = (
     "SELECT seq, instance, kind, time_us, prev, payload FROM records WHERE seq BETWEEN ? AND ? ORDER BY seq"
 )
-_KEPT: Final = (
-    "SELECT seq, instance, kind, time_us, prev, payload FROM records WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-)
 _NOTES: Final = "SELECT batch, kind, payload FROM notes WHERE batch BETWEEN ? AND ?"
 _EXTENT: Final = (
     "SELECT coalesce((SELECT max(batch) FROM batches), 0), coalesce((SELECT max(seq) FROM records), 0),"
     " coalesce((SELECT min(batch) FROM batches), 1), coalesce((SELECT min(seq) FROM records), 1)"
 )
 _STRAY_NOTE: Final = "SELECT min(batch) FROM notes WHERE batch NOT IN (SELECT batch FROM batches)"
-_BEFORE_ALL: Final = -(2**63)
 
 Sink: TypeAlias = Callable[[BatchTuple, Note | None, Sequence[LinkedRecord]], None]
 """Is given each good batch."""
-
-
-class KeptCheck:
-    """Whether the records that stayed on this side of a cut are those that its archive names."""
-
-    def __init__(self, cut: Archived, removal: tuple[int, list[int]] | None) -> None:
-        self._cut = cut
-        self._stay = frozenset(removal[1]) if removal is not None else None
-        self._after = _BEFORE_ALL
-        self._count = 0
-        self._hash = hashlib.sha256()
-        self.done = False
-
-    def step(self, connection: sqlite3.Connection) -> str | None:
-        """Check some more; what is wrong, once all were seen."""
-        rows = connection.execute(_KEPT, (self._after, self._cut.last_seq, STEP_RECORDS)).fetchall()
-        self.done = len(rows) < STEP_RECORDS
-        if rows:
-            self._after = rows[-1][0]
-        if self._stay is not None:  # the others are on their way out, and the archive holds them
-            rows = [row for row in rows if row[0] in self._stay]
-        self._count += len(rows)
-        try:
-            self._hash.update(records_bytes(rows))
-        except (struct.error, TypeError, AttributeError) as error:
-            return f"among the records that stayed when it was archived is what was never written ({error})"
-        if not self.done:
-            return None
-        if self._count != self._cut.kept:
-            return f"{self._cut.kept} records stayed when it was archived, {self._count} are there"
-        if self._hash.digest() != self._cut.kept_sha256:
-            return "a record that stayed when it was archived differs from what was written (hash differs)"
-        return None
 
 
 class ChainCheck:

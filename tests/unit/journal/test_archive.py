@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from journal import ArchiveReader, Head, JournalCorrupt, JournalNotFound, verify_archive
-from journal.archive import ArchiveWriter, archive_name
+from journal.archive_file import ArchiveWriter, archive_name
 from journal.chain import batch_hash, genesis
 from journal.rows import BatchTuple, LinkedRecord, Note
 

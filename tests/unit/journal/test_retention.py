@@ -30,6 +30,7 @@ from journal import (
 from journal import archive as archive_module
 from journal import retention as retention_module
 from journal import verify as verify_module
+from journal.archive_file import ArchiveWriter
 from journal.cuts import pack_seqs
 from journal.retention import Retention
 from journal.rows import RecordTuple
@@ -399,7 +400,7 @@ async def test_an_archive_that_reads_back_otherwise_costs_nothing(
     times = await story(journal, scribe)
     finish = retention_module._finish
 
-    def damaging(writer: archive_module.ArchiveWriter, file) -> None:
+    def damaging(writer: ArchiveWriter, file) -> None:
         finish(writer, file)
         content = bytearray(
             Path(file.name if isinstance(file.name, str) else f"/proc/self/fd/{file.name}").read_bytes()

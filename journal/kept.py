@@ -1,0 +1,54 @@
+"""The check of the records that stayed on this side of a cut.
+
+What must stay true: it only reads, in small steps; all records up to the cut are looked at, so that none can be added.
+On a crash here: nothing was changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import struct
+from typing import Final
+
+from journal.chain import records_bytes
+from journal.rows import Archived
+
+STEP_RECORDS: Final = 2_000
+_KEPT: Final = (
+    "SELECT seq, instance, kind, time_us, prev, payload FROM records WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+)
+_BEFORE_ALL: Final = -(2**63)
+
+
+class KeptCheck:
+    """Whether the records that stayed on this side of a cut are those that its archive names."""
+
+    def __init__(self, cut: Archived, removal: tuple[int, list[int]] | None) -> None:
+        self._cut = cut
+        self._stay = frozenset(removal[1]) if removal is not None else None
+        self._after = _BEFORE_ALL
+        self._count = 0
+        self._hash = hashlib.sha256()
+        self.done = False
+
+    def step(self, connection: sqlite3.Connection) -> str | None:
+        """Check some more; what is wrong, once all were seen."""
+        rows = connection.execute(_KEPT, (self._after, self._cut.last_seq, STEP_RECORDS)).fetchall()
+        self.done = len(rows) < STEP_RECORDS
+        if rows:
+            self._after = rows[-1][0]
+        if self._stay is not None:  # the others are on their way out, and the archive holds them
+            rows = [row for row in rows if row[0] in self._stay]
+        self._count += len(rows)
+        try:
+            self._hash.update(records_bytes(rows))
+        except (struct.error, TypeError, AttributeError) as error:
+            return f"among the records that stayed when it was archived is what was never written ({error})"
+        if not self.done:
+            return None
+        if self._count != self._cut.kept:
+            return f"{self._cut.kept} records stayed when it was archived, {self._count} are there"
+        if self._hash.digest() != self._cut.kept_sha256:
+            return "a record that stayed when it was archived differs from what was written (hash differs)"
+        return None
