@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import shutil
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -198,3 +201,44 @@ async def test_a_lost_end_is_refused_until_a_person_accepts_it_and_then_it_is_on
     assert await site.wait_end(30.0) == 0
     again = good(await site.cli("journal", "accept-loss", "--reason", "once more"))
     assert "Nothing is missing" in again.out
+
+
+async def test_a_disk_that_fills_is_told_in_time_and_trends_make_room(tmp_path: Path) -> None:
+    """A file system of 32 MiB for the state, which somebody else fills to 92 %; then there is room again."""
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("SKIPPED: a small file system needs root")
+    state = tmp_path / "state"
+    state.mkdir()
+    mounted = await asyncio.to_thread(
+        subprocess.run, ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(state)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"SKIPPED: a small file system needs the right to mount: {mounted.stderr.decode().strip()}")
+    try:
+        async with small_station(tmp_path, 15451, "127.0.69.11") as site:
+            (state / "trend.1.csv").write_text("old\n" * 1000)
+            (state / "ballast").write_bytes(bytes(29 * 2**20 + 2**19))
+            site.start_daemon()
+            await site.wait_serving(START_S)
+
+            async def told() -> str:
+                return " ".join(str(one) for one in list((await site.ask("status"))["warnings"] or []))  # type: ignore[call-overload]
+
+            async def full() -> bool:
+                return "92 % full" in await told() or "93 % full" in await told()
+
+            await until(full, "people are told", 40.0)
+            assert "trends are dropped, the oldest first" in await told()
+            assert not (state / "trend.1.csv").exists()
+            good(await site.cli("breakers", "open", "F001-001", "--reason", "control goes on"))
+            (state / "ballast").unlink()
+
+            async def over() -> bool:
+                return "full" not in await told()
+
+            await until(over, "it is over", 40.0)
+            events = [one.get("event") for one in await records(site, "gateway.tr")]
+            assert events == ["trouble_over", "trouble", "trend_dropped"]
+            assert site.stop_daemon() == 0
+    finally:
+        await asyncio.to_thread(subprocess.run, ["umount", str(state)], check=True)
