@@ -1,7 +1,8 @@
 """Records of the breaker entity: its state, the messages it hears, the commands it gives, the rules of its site.
 
-All are frozen. Times are engine time in microseconds (``_us``), power in kilowatts. The state is what the journal
-keeps of a breaker, so every field has a default: an older record reads as a newer one.
+All are frozen and hold plain data, so no cycle of theirs is worth the garbage collector's time. Times are engine time in
+microseconds (``_us``), power in kilowatts. The state is what the journal keeps of a breaker, so every field has a
+default: an older record reads as a newer one.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Result(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-class Switch(msgspec.Struct, frozen=True):
+class Switch(msgspec.Struct, frozen=True, gc=False):
     """Message ``open`` or ``close``.
 
     request_id: chosen by the caller, stable over its own restarts. deadline_us: 0 takes the site's default. procedure:
@@ -62,7 +63,7 @@ class Switch(msgspec.Struct, frozen=True):
     kw: float = 0.0
 
 
-class Observation(msgspec.Struct, frozen=True):
+class Observation(msgspec.Struct, frozen=True, gc=False):
     """Message ``observe``: what a scan read. quality is that of position and local."""
 
     position: Position
@@ -71,7 +72,7 @@ class Observation(msgspec.Struct, frozen=True):
     op_count: int | None = None
 
 
-class Note(msgspec.Struct, frozen=True):
+class Note(msgspec.Struct, frozen=True, gc=False):
     """Messages ``block``, ``unblock``, ``reset`` and ``resolve``: who, why; open and close say what a block forbids."""
 
     actor: str
@@ -80,27 +81,27 @@ class Note(msgspec.Struct, frozen=True):
     close: bool = True
 
 
-class Withdraw(msgspec.Struct, frozen=True):
+class Withdraw(msgspec.Struct, frozen=True, gc=False):
     """Message ``withdraw``: the request is wanted no more; what is on the wire goes on, nothing is repeated."""
 
     request_id: str
 
 
-class IntentContext(msgspec.Struct, frozen=True):
+class IntentContext(msgspec.Struct, frozen=True, gc=False):
     """What is handed to an activity and comes back with its result: the number of the intent and of the read."""
 
     intent: int
     read: int = 0
 
 
-class ActivityError(msgspec.Struct, frozen=True):
+class ActivityError(msgspec.Struct, frozen=True, gc=False):
     """Why an activity has no result."""
 
     type: str
     message: str = ""
 
 
-class OperateAnswer(msgspec.Struct, frozen=True):
+class OperateAnswer(msgspec.Struct, frozen=True, gc=False):
     """Result of the activity OperateBreaker. expired: the deadline passed before a frame left. op_count: the device's own
     counter, where it was read after the end position."""
 
@@ -112,7 +113,7 @@ class OperateAnswer(msgspec.Struct, frozen=True):
     op_count: int | None = None
 
 
-class ReadAnswer(msgspec.Struct, frozen=True):
+class ReadAnswer(msgspec.Struct, frozen=True, gc=False):
     """Result of the activity ReadBreaker. settled: read later than any travel of the last command can last."""
 
     position: Position
@@ -122,7 +123,7 @@ class ReadAnswer(msgspec.Struct, frozen=True):
     op_count: int | None = None
 
 
-class CommandResult(msgspec.Struct, frozen=True):
+class CommandResult(msgspec.Struct, frozen=True, gc=False):
     """Message ``command_result``: the activity OperateBreaker ended, or was cut off by a crash."""
 
     ok: bool
@@ -131,7 +132,7 @@ class CommandResult(msgspec.Struct, frozen=True):
     error: ActivityError | None = None
 
 
-class ReadbackResult(msgspec.Struct, frozen=True):
+class ReadbackResult(msgspec.Struct, frozen=True, gc=False):
     """Message ``readback_result``: the activity ReadBreaker ended."""
 
     ok: bool
@@ -140,7 +141,7 @@ class ReadbackResult(msgspec.Struct, frozen=True):
     error: ActivityError | None = None
 
 
-class Command(msgspec.Struct, frozen=True, omit_defaults=True):
+class Command(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The one field command in flight.
 
     intent: number of the operation, new for each frame that may be sent. start, op_count: what was known before the
@@ -166,7 +167,7 @@ class Command(msgspec.Struct, frozen=True, omit_defaults=True):
     wanted: bool = True
 
 
-class Ended(msgspec.Struct, frozen=True, omit_defaults=True):
+class Ended(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How a request ended. resolved: it was unknown at first and a readback decided.
 
     procedure, kw, op_count: as in the command, kept where a frame left (or may have left) and the command failed or was
@@ -186,7 +187,7 @@ class Ended(msgspec.Struct, frozen=True, omit_defaults=True):
     op_count: int | None = None
 
 
-class Block(msgspec.Struct, frozen=True):
+class Block(msgspec.Struct, frozen=True, gc=False):
     """A person forbids remote operation (work on the feeder)."""
 
     actor: str
@@ -196,7 +197,7 @@ class Block(msgspec.Struct, frozen=True):
     close: bool = True
 
 
-class Shed(msgspec.Struct, frozen=True):
+class Shed(msgspec.Struct, frozen=True, gc=False):
     """A procedure opened this breaker. kw: load before."""
 
     procedure: str
@@ -204,7 +205,7 @@ class Shed(msgspec.Struct, frozen=True):
     kw: float
 
 
-class Breaker(msgspec.Struct, frozen=True, omit_defaults=True):
+class Breaker(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """State of one breaker. ``position`` and ``commanded`` are never mixed: the first is read, the second was asked
     for.
 
