@@ -58,8 +58,9 @@ _LAST_RECORDS: Final = (
     " AND NOT EXISTS (SELECT 1 FROM instances AS i WHERE i.instance = t.instance AND i.last_seq > t.last_seq)"
 )
 _WITH_HISTORY: Final = (
-    "SELECT instance, first_seq, last_seq FROM instances"
-    " WHERE kind <> ? AND first_seq BETWEEN 1 AND ? AND instance > ? ORDER BY instance LIMIT ?"
+    "SELECT instance, first_seq,"  # its records may have gone on without its row being written
+    " max(last_seq, coalesce((SELECT t.last_seq FROM tails AS t WHERE t.instance = i.instance), 0))"
+    " FROM instances AS i WHERE kind <> ? AND first_seq BETWEEN 1 AND ? AND instance > ? ORDER BY instance LIMIT ?"
 )
 _OWN: Final = (
     "WITH RECURSIVE own (seq, prev) AS ("

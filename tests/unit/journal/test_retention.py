@@ -222,6 +222,17 @@ async def test_a_name_goes_on_behind_the_cut(journal: Journal, scribe, folder: P
     assert (await journal.verify()).ok
 
 
+async def test_a_live_history_stays_although_it_went_on_without_its_row(journal: Journal, scribe, folder: Path) -> None:
+    first = scribe.batch(("live", "turn"), ("other", "turn"))
+    first.instances["live"] = scribe.orchestration("live", first_seq=1)
+    await journal.commit(first)
+    for _ in range(3):
+        await journal.commit(scribe.batch(("live", "event"), ("other", "turn")))
+    assert await journal.archive(scribe.time_us + 1, folder) is not None
+    await journal.commit(scribe.batch(("live", "event")))
+    assert [row[0] for row in await journal.history("live", 1)] == [1, 3, 5, 7, 9]
+
+
 async def test_a_later_archive_lets_go_what_is_not_needed_any_more(journal: Journal, scribe, folder: Path) -> None:
     times = await story(journal, scribe)
     first = await journal.archive(times["after 6"], folder)
