@@ -25,6 +25,7 @@ LAST_US: Final = 2**63 - 1
 _WORDS_AT_MOST: Final = 300
 _decode = msgspec.json.Decoder().decode
 _WELCOME: Final = frozenset({"opcua.login", "opcua.logout", "opcua.session_expired"})
+"""What is recorded of the door without being a refusal. Calls carry a status instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +104,7 @@ class Entry:
     @property
     def refused(self) -> bool:
         """Somebody asked for something, or came to the door, and did not get what they wanted."""
-        if self.kind != "audit":
-            return self.kind == "audit_refused"
-        if "status" in self.told and "message" in self.told:
-            return bool(self.told["status"] != "ok")
-        op = _text(self.told.get("op"))
-        return op.startswith("opcua.") and op not in _WELCOME
+        return is_refused(self.kind, self.told)
 
     @property
     def outcome(self) -> str:
@@ -185,6 +181,16 @@ class Wanted:
         if self.kinds:
             told["kinds"] = list(self.kinds)
         return told
+
+
+def is_refused(kind: str, told: Mapping[str, Json]) -> bool:
+    """Whether somebody asked for something, or came to the door, and did not get what they wanted."""
+    if kind != "audit":
+        return kind == "audit_refused"
+    if "status" in told and "message" in told:
+        return bool(told["status"] != "ok")
+    op = str(told.get("op"))
+    return op.startswith("opcua.") and op not in _WELCOME
 
 
 def payload_text(payload: bytes) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from gateway.clock import to_us
 from gateway.control import Code, ControlError
 from gateway.durable.codec import Json
+from gateway.evidence.entry import is_refused
 from gateway.operations.arguments import Arguments, limit, moment, optional, text
 from gateway.operations.desk import Desk, Log, older_in
 
@@ -30,8 +31,6 @@ BYTES_AT_MOST = 2_000_000
 LOOK_AHEAD = 100_000
 """Records of all kinds among which an entry into the links is sought; beyond, they are followed from their end."""
 LARGEST = 2**63 - 1
-_WELCOME = frozenset({"opcua.login", "opcua.logout", "opcua.session_expired"})
-"""What is recorded of the door without being a refusal. Calls carry a status instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +83,6 @@ async def exported(desk: Desk, args: Arguments) -> Json:
     told = {key: text(args, key) for key in ("format", "filter", "to")}
     async with desk.audited(args, "audit.export", **told):
         return {"recorded": True}
-
-
-def is_refused(kind: str, told: Mapping[str, Json]) -> bool:
-    """Whether somebody asked for something, or came to the door, and did not get what they wanted."""
-    if kind != "audit":
-        return kind == "audit_refused"
-    if "status" in told and "message" in told:
-        return bool(told["status"] != "ok")
-    op = str(told.get("op"))
-    return op.startswith("opcua.") and op not in _WELCOME
 
 
 def _wanted(args: Arguments) -> _Wanted:

@@ -110,8 +110,8 @@ BREAKER: dict[str, JsonValue] = {
 }
 
 
-PARTS_OF_COMMANDS = {"instances.timeline", "instances.export"}
-"""Operations that are no command of their own: an option of one, or asked more than once by one."""
+PARTS_OF_COMMANDS = {"instances.timeline", "instances.export", "audit.exported"}
+"""Operations that are no command of their own: an option of one, asked more than once by one, or told by one."""
 
 
 class CardboardDaemon:

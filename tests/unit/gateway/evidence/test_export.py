@@ -9,12 +9,14 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from unit.gateway.evidence.records import AT, NASTY, SECOND, write
 
+from gateway.evidence import comfede
 from gateway.evidence.entry import Entry, Wanted, payload_text
 from gateway.evidence.errors import NotSealed, SinkError
 from gateway.evidence.exporting import export
@@ -173,6 +175,39 @@ def test_only_what_is_wanted(journal: Path, wanted: Wanted, numbers: list[int]) 
         assert [entry.seq for entry in source.entries(wanted)] == numbers
 
 
+def test_the_xml_is_what_its_schema_declares(journal: Path) -> None:
+    """Each element stands where the schema has it, with all attributes that it requires and no others."""
+    xs = "{http://www.w3.org/2001/XMLSchema}"
+    schema = ElementTree.parse(comfede.SCHEMA).getroot()
+    types = {one.get("name"): one for one in schema.findall(f"{xs}complexType")}
+
+    def check(element: ElementTree.Element, declared: ElementTree.Element) -> None:
+        kind = types.get(declared.get("type", ""))
+        if kind is None:
+            kind = declared.find(f"{xs}complexType")
+        if kind is None:
+            assert declared.get("type") == "xs:string"
+            assert not element.attrib
+            assert len(element) == 0
+            return
+        attributes = {one.get("name"): one for one in kind.findall(f"{xs}attribute")}
+        assert set(element.attrib) == set(attributes)
+        inner = kind.findall(f"{xs}sequence/{xs}element")
+        names = [child.tag.removeprefix(NAMESPACE) for child in element]
+        order = [one.get("name") for one in inner]
+        assert names == sorted(names, key=order.index)
+        for one in inner:
+            count = names.count(str(one.get("name")))
+            assert int(one.get("minOccurs", "1")) <= count
+            assert count == 1 or one.get("maxOccurs") == "unbounded" or one.get("minOccurs") == "0"
+        for child, name in zip(element, names, strict=True):
+            check(child, inner[order.index(name)])
+
+    root = ElementTree.fromstring(exported(journal, "comfede"))
+    check(root, schema.findall(f"{xs}element")[0])
+    assert all(datetime.fromisoformat(one.get("timeOfEntry", "")) for one in root.findall(f"{NAMESPACE}Entry"))
+
+
 @pytest.mark.parametrize("instance", ["=x", "\t=x", "＝x", "-1", " +1"])
 def test_what_a_spreadsheet_takes_for_a_formula(instance: str) -> None:
     row = FORMATS["csv"].entry(Entry.of(1, instance, "k", AT, b"{}")).decode()
@@ -205,6 +240,7 @@ def test_evidence_is_not_written_over(journal: Path, tmp_path: Path) -> None:
 MEASURED = """
 import resource, sys
 from pathlib import Path
+from gateway.evidence import comfede
 from gateway.evidence.entry import Wanted
 from gateway.evidence.exporting import export
 from gateway.evidence.reading import open_record

@@ -13,6 +13,7 @@ import pytest
 from gateway.clock import iso
 from gateway.control import Code
 from gateway.durable.store import Batch, RecordRow
+from gateway.evidence.entry import is_refused
 from gateway.operations import Desk, audit, handlers
 from gateway.operator import deeds
 from journal import Journal
@@ -154,9 +155,9 @@ async def test_a_record_that_can_t_be_read_hides_no_other(book: Book) -> None:
 
 
 def test_what_is_no_refusal_at_the_door_is_what_the_door_calls_good() -> None:
-    told = {doing: audit.is_refused("audit", {"op": f"opcua.{doing.value}"}) for doing in Doing}
+    told = {doing: is_refused("audit", {"op": f"opcua.{doing.value}"}) for doing in Doing}
     assert {doing for doing, bad in told.items() if not bad} == deeds._GOOD
-    calls = [status for status in Status if not audit.is_refused("audit", {"status": status.value, "message": ""})]
+    calls = [status for status in Status if not is_refused("audit", {"status": status.value, "message": ""})]
     assert calls == [Status.OK]
 
 
@@ -164,6 +165,14 @@ async def test_what_operations_record_is_found(ask: Ask) -> None:
     await ask("breakers.block", feeder="B1", reason="crew", actor="ada")
     (one,) = (await ask("audit.list", user="ada"))["records"]
     assert (one["told"]["op"], one["told"]["reason"], one["refused"]) == ("breakers.block", "crew", False)
+
+
+async def test_who_takes_the_record_out_is_on_record(ask: Ask) -> None:
+    told = {"format": "csv", "filter": '{"feeder":"B1"}', "to": "/tmp/x.csv"}
+    assert await ask("audit.exported", **told, actor="ada") == {"recorded": True}
+    (one,) = (await ask("audit.list", user="ada"))["records"]
+    assert {key: one["told"][key] for key in told} == told
+    assert one["told"]["actor"].startswith("ada")
 
 
 @pytest.mark.parametrize("args", [{"before": 0}, {"before": "9"}, {"before": True}, {"since": "soon"}, {"limit": 0}])
