@@ -91,7 +91,7 @@ def loss_of(told: Mapping[str, Json]) -> str | None:
     """What an accepted loss is told as; None for another act, or one that lost nothing."""
     if told.get("op") != ACCEPT_LOSS or told.get("status") == FAILED or told.get("nothing"):
         return None
-    what = told.get("what") or "the command was interrupted, so what was lost is not known"
+    what = "what is lost is not known" if told.get("status") == INTERRUPTED else f"it {told.get('message')}"
     return f"{told.get('actor')} accepted a loss of the journal at {told.get('at')} ({told.get('reason')}): {what}"
 
 

@@ -136,7 +136,7 @@ def _noted(path: Path, op: str, actor: str, user: str, work: Callable[[], Told],
         except (JournalError, OSError) as error:
             noted.end(FAILED, str(error))
             raise
-        noted.end(DONE, str(told.get("what", "")), **told)
+        noted.end(DONE, str(told.get("what", "")), **{key: value for key, value in told.items() if key != "what"})
         return told
 
     return _told(act)

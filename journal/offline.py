@@ -76,7 +76,7 @@ def accept_loss(path: Path, *, time_us: int = 0, by: str = "") -> Loss | None:
             following.close()
             if following.alarm:
                 raise JournalError(following.alarm)
-            return Loss(mark.head, end.head(), str(refusal), kept)
+            return Loss(mark.head, end.head(), refusal.what, kept)
     except (sqlite3.Error, OSError) as error:
         raise JournalError(f"{path}: {error}") from error
 

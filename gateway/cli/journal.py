@@ -158,7 +158,7 @@ def loss_lines(result: Fields) -> list[str]:
     """What was given up."""
     if not result.flag("accepted"):
         return ["Nothing is missing: the daemon can be started as it is. Nothing was changed."]
-    lines = [f"Accepted: {result.text('what')}"]
+    lines = [f"Accepted: the journal {result.text('what')}."]
     if result.raw("kept_wal"):
         lines.append(f"A copy of the write-ahead log is kept in {result.text('kept_wal')}.")
     return [*lines, "The next start records who accepted it, reads every breaker, and goes on from what is there."]

@@ -431,7 +431,7 @@ async def test_a_backup_goes_to_a_new_file_or_into_a_folder_and_is_recorded(hous
 async def test_acts_without_a_daemon_come_into_the_chain_before_anything_else_and_a_loss_is_an_alarm(
     house: House, clock: list[datetime], quick: None
 ) -> None:
-    Act.begin(house.folder, ACCEPT_LOSS, "anna", "root", reason="the card broke").end(DONE, "", what="3 batches gone")
+    Act.begin(house.folder, ACCEPT_LOSS, "anna", "root", reason="the card broke").end(DONE, "ends at batch 3")
     house.care.begin()
     await house.station.engine.on_disk()
     (record,) = [one for one in house.station.store.records if one.kind == "audit"]
@@ -443,7 +443,7 @@ async def test_acts_without_a_daemon_come_into_the_chain_before_anything_else_an
     await until(lambda: house.care.troubles, "the alarm")
     assert {one.key: one.type for one in house.care.troubles} == {"journal_loss": INTEGRITY}
     assert "anna accepted a loss" in house.care.warnings()[0]
-    assert "3 batches gone" in house.care.warnings()[0]
+    assert "it ends at batch 3" in house.care.warnings()[0]
     task.cancel()
     house.make()
     house.care.begin()

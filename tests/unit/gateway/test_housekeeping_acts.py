@@ -58,7 +58,7 @@ def test_only_an_accepted_loss_is_told_as_one(tmp_path: Path) -> None:
     assert loss_of({"op": ACCEPT_LOSS, "status": "failed"}) is None
     assert loss_of({"op": ACCEPT_LOSS, "status": "ok", "nothing": True}) is None
     told = loss_of(
-        {"op": ACCEPT_LOSS, "status": "ok", "actor": "anna", "at": "noon", "reason": "storm", "what": "3 gone"}
+        {"op": ACCEPT_LOSS, "status": "ok", "actor": "anna", "at": "noon", "reason": "storm", "message": "ends at 3"}
     )
-    assert told == "anna accepted a loss of the journal at noon (storm): 3 gone"
+    assert told == "anna accepted a loss of the journal at noon (storm): it ends at 3"
     assert "not known" in str(loss_of({"op": ACCEPT_LOSS, "status": "interrupted", "actor": "anna"}))
