@@ -171,7 +171,9 @@ class Given:
         if not name.startswith("@"):
             status = dice.choice(("Running", "Running", "Suspended", "ContinuedAsNew", *TERMINAL_STATUSES))
         kind = "entity" if name.startswith("@") else "orchestration"
-        return InstanceRow(name, kind, "shed", status, "", 1, now.last_time_us, 1, self._bytes())
+        # Whoever comes anew has nothing of the records that were written under its name before.
+        first_seq = now.instances[name].first_seq if name in now.instances else now.last_seq + 1
+        return InstanceRow(name, kind, "shed", status, "", 1, now.last_time_us, first_seq, self._bytes())
 
     def _some(self, held: dict) -> list:  # type: ignore[type-arg]
         return self._dice.sample(list(held), min(len(held), self._dice.randrange(3)))

@@ -67,7 +67,7 @@ def library() -> Path:
     return built
 
 
-def run_preloaded(module: str, *arguments: object, timeout_s: float = 200.0) -> str:
+def run_preloaded(module: str, *arguments: object, timeout_s: float = 300.0) -> str:
     """Run a module of the tests as a program with the library; its output. Fails with what it said."""
     environment = {
         **os.environ,

@@ -3,8 +3,9 @@
     python -m crash.storage.recorder FOLDER LOG SEED MODE
 
 Each life is a process of its own that goes on where the one before ended, so that recoveries from a left WAL are in the
-log as well. MODE weakens the journal for the controls: "honest", "normal" (synchronous=NORMAL: no flush at a commit),
-"early" (acknowledged before it is committed).
+log as well; so are archivings, into the journal's own folder.
+MODE weakens the journal for the controls: "honest", "normal" (synchronous=NORMAL: no flush at a commit), "early"
+(acknowledged before it is committed).
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ async def live(path: Path, given: Given, first: int, mode: str, preloaded: Prelo
     """One life. It ends with an exit that closes nothing, every other time."""
     dice = random.Random(f"{given.seed} {first}")
     journal = await Journal.open(path)
-    await journal._write.run(partial(set_pragmas, pages=dice.choice((4, 12, 40, 4096)), weak=mode == "normal"))
+    pages = 4096 if mode == "normal" else dice.choice((4, 12, 40, 4096))  # a checkpoint flushes even then
+    await journal._write.run(partial(set_pragmas, pages=pages, weak=mode == "normal"))
     for number in range(first, first + STEPS):
         if mode == "early":
             preloaded.acknowledge(number + 1)
@@ -50,6 +52,8 @@ async def live(path: Path, given: Given, first: int, mode: str, preloaded: Prelo
             preloaded.acknowledge(number + 1)
         if dice.random() < 0.1:
             journal._mark.flush()
+        if dice.random() < 0.2 and number > 3:
+            await journal.archive(given.moment(number - 2).last_time_us, path.parent)
     if dice.random() < 0.5:
         await journal.close()
     os._exit(0)

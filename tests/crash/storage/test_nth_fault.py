@@ -16,7 +16,7 @@ from crash.storage.preload import run_preloaded
 
 
 def test_any_failed_call_stops_the_journal_and_loses_nothing(memory: Path, seed: int) -> None:
-    fail_and_judge(memory, seed, runs=110, timeout_s=200.0)
+    fail_and_judge(memory, seed, runs=110, timeout_s=380.0)
 
 
 @pytest.mark.soak

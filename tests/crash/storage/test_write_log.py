@@ -52,7 +52,7 @@ async def cut_and_judge(memory: Path, tmp_path: Path, seed: int, *, lives: int, 
 async def control(memory: Path, tmp_path: Path, seed: int, mode: str) -> str:
     """A weakened journal: what it lost."""
     entries = record(memory, seed, mode)
-    tried, wrong = await judge_states(memory, tmp_path, entries, seed, 300)
+    tried, wrong = await judge_states(memory, tmp_path, entries, seed, 220)
     lost = [complaint for complaint in wrong if "acknowledged" in complaint]
     assert lost, f"{tried} power cuts of a journal that is {mode}, and no loss was seen"
     return f"{mode}: {len(lost)} of {tried}"
