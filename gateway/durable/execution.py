@@ -51,6 +51,36 @@ class Execution:
     happened before. history: all that it heard and decided; times_us: the time of each.
     """
 
+    __slots__ = (
+        "_actions",
+        "_actions_at_continue",
+        "_attempts",
+        "_external",
+        "_lines",
+        "_open",
+        "_program",
+        "_section",
+        "_turn_bytes",
+        "_waited",
+        "actions_total",
+        "context",
+        "continue_input",
+        "custom_status",
+        "custom_status_set",
+        "history",
+        "instance",
+        "keep_events",
+        "next_task",
+        "now_us",
+        "outcome",
+        "replaying",
+        "restarts",
+        "started",
+        "times_us",
+        "token",
+        "uuid_counter",
+    )
+
     def __init__(self, instance: str, function: OrchestratorFunction) -> None:
         self.instance = instance
         self.now_us = 0

@@ -76,21 +76,21 @@ class ReadyQueue:
     """Instances with mail, in three lanes."""
 
     def __init__(self) -> None:
-        self._lanes: tuple[deque[tuple[Mailbox, str]], ...] = (deque(), deque(), deque())
+        self._lanes: tuple[deque[tuple[Mailbox, str, Lane]], ...] = (deque(), deque(), deque())
 
     def add(self, mailbox: Mailbox, instance: str, lane: Lane) -> None:
         """Queue an instance; when it is queued already, it may move to a better lane."""
         if mailbox.lane is not None and mailbox.lane <= lane:
             return
         mailbox.lane = lane
-        self._lanes[lane].append((mailbox, instance))
+        self._lanes[lane].append((mailbox, instance, lane))
 
     def pop(self) -> str | None:
         """The next instance, None when nobody is ready."""
-        for number, lane in enumerate(self._lanes):
+        for lane in self._lanes:
             while lane:
-                mailbox, instance = lane.popleft()
-                if mailbox.lane == number:  # else it moved to a better lane, and was served there
+                mailbox, instance, number = lane.popleft()
+                if mailbox.lane is number:  # else it moved to a better lane, and was served there
                     mailbox.lane = None
                     return instance
         return None
