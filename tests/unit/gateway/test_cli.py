@@ -257,6 +257,15 @@ class TestWhatIsAsked:
                 {"since": "2026-01-14", "user": "jane", "op": "opcua", "refused": True, "before": 9, "limit": 3},
             ),
             ("audit verify", "audit.verify", {}),
+            ("journal stats", "journal.stats", {}),
+            ("journal check --actor jane", "journal.check", {"actor": "jane"}),
+            ("journal backup /mnt/b.db --actor jane", "journal.backup", {"target": "/mnt/b.db", "actor": "jane"}),
+            ("journal archive --actor jane", "journal.archive", {"actor": "jane"}),
+            (
+                "journal archive --before 2026-01-14 --actor jane",
+                "journal.archive",
+                {"before": "2026-01-14", "actor": "jane"},
+            ),
         ],
     )
     def test_each_command_becomes_one_request(
@@ -269,6 +278,15 @@ class TestWhatIsAsked:
     def test_no_command_is_forgotten_by_the_daemon(self, daemon: CardboardDaemon) -> None:
         assert {command.replace(" ", ".") for command in BUILDERS} == daemon.ops - PARTS_OF_COMMANDS
         assert daemon.ops == set(OPERATIONS)
+
+    def test_a_damaged_journal_is_a_failed_command(
+        self, daemon: CardboardDaemon, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        daemon.answers["journal.check"] = {"ok": False, "complaints": ["row 7"], "batches": 1, "records": 2}
+        assert main(["journal", "check"]) == 1
+        assert "THE JOURNAL IS DAMAGED" in capsys.readouterr().out
+        daemon.answers["journal.check"] = {"ok": True, "seconds": 0.1, "batches": 1, "records": 2}
+        assert main(["journal", "check"]) == 0
 
     def test_who_decides_is_the_login_user_unless_said(self, daemon: CardboardDaemon) -> None:
         daemon.answers["release"] = {"detail": "Outputs are free."}
