@@ -46,6 +46,7 @@ def health_of(
             "ok": result.ok,
             "batches": result.batches,
             "records": result.records,
+            "batch": result.head.batch,
             "head": result.head.hash_hex,
             "problem": result.reason,
         }

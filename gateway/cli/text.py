@@ -212,7 +212,7 @@ def _detail(result: Fields) -> list[str]:
 def _audit(result: Fields) -> list[str]:
     size = f"{count(result.number('batches'))} batches, {count(result.number('records'))} records"
     if result.flag("ok"):
-        return [f"The chain is whole: {size}, head {result.text('head')}"]
+        return [f"The chain is whole: {size}, head {result.text('batch')}:{result.text('head')}"]
     return [f"THE CHAIN IS BROKEN: {result.text('problem')}", f"Read so far: {size}"]
 
 

@@ -139,6 +139,8 @@ def _row(cells: Iterable[str]) -> bytes:
 
 
 def _cell(text: str) -> str:
+    if not text:
+        return '""'
     if text.lstrip().startswith(FORMULA):
         text = f"'{text}"
     return '"' + text.replace('"', '""') + '"'

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from unit.gateway.evidence.records import some_batches, write
 
-from gateway.cli import main
+from gateway.cli import evidence_parser, main
+from gateway.evidence.formats import FORMATS
 from gateway.evidence.signing import Signer
 from journal import JournalFile
 
@@ -164,3 +165,7 @@ def test_a_draft(site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["audit", "report", "--since", "2026-01-14", "--format", "eop004"]) == 0
     assert main(["audit", "report", "nobody"]) == 1
     assert "there is no nobody in this record" in capsys.readouterr().err
+
+
+def test_the_grammar_names_every_format() -> None:
+    assert set(evidence_parser.FORMATS) == set(FORMATS)
