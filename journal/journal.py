@@ -162,9 +162,9 @@ class Journal:
         return await self._care.backup(target)
 
     async def check(self) -> list[str]:
-        """SQLite's own full check (integrity_check), beside running commits; complaints, none if it is sound.
+        """SQLite's own full check (integrity_check) and each projection row's checksum, beside running commits.
 
-        Reads the whole file (1.1 s for 104 MB), and keeps the write-ahead log from being folded in for so long.
+        Complaints; none if it is sound. Reads the whole file (1.1 s for 104 MB), and keeps the write-ahead log from being folded in for so long.
         """
         return await self._care.check()
 
@@ -369,7 +369,7 @@ class Journal:
             raise JournalError("the journal is closed")
         try:
             return await thread.run(function)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter: a complaint that quotes damage
             raise JournalReadError(f"{self.path}: {error}") from error
 
 

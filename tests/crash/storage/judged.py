@@ -60,7 +60,8 @@ async def write_step(journal: Journal, given: Given, number: int) -> None:
 
 async def read_all(journal: Journal) -> Held:
     """Everything, by the functions behind the journal's own queries: on its thread at once, as 6,000 states are many."""
-    return await journal._read.run(partial(_read_all, folder=journal.path.parent, end=journal._writer.end))
+    query = partial(_read_all, folder=journal.path.parent, end=journal._writer.end)
+    return await journal._reading(journal._read, query)
 
 
 def _read_all(connection: sqlite3.Connection, folder: Path, end: ChainEnd) -> Held:
