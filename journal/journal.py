@@ -164,7 +164,8 @@ class Journal:
     async def check(self) -> list[str]:
         """SQLite's own full check (integrity_check) and each projection row's checksum, beside running commits.
 
-        Complaints; none if it is sound. Reads the whole file (1.1 s for 104 MB), and keeps the write-ahead log from being folded in for so long.
+        Complaints; none if it is sound. Reads the whole file (1.1 s for 104 MB), and keeps the write-ahead log from being
+        folded in for so long.
         """
         return await self._care.check()
 
