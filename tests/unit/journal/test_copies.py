@@ -27,6 +27,7 @@ from journal import (
     accept_loss,
     compact,
     copying,
+    offline,
     restore,
     verify_file,
 )
@@ -340,6 +341,25 @@ async def test_the_figures(path: Path, scribe, tmp_path: Path) -> None:
     assert (stats.removing, stats.wal_alarm, stats.mark_alarm) == (False, False, "")
     await journal.close()
     assert journal.stats.file_bytes == 0, "closed"
+
+
+async def test_a_loss_is_stated_in_the_chain_before_it_is_accepted(path: Path, head: Head, monkeypatch) -> None:
+    """Cut short between the two, the journal is refused as before."""
+    path.unlink()
+
+    def pulled(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as crash:
+        crash.setattr(offline, "MarkFile", pulled)
+        with pytest.raises(KeyboardInterrupt):
+            accept_loss(path)
+    with pytest.raises(JournalTailLost, match="another journal"):
+        await Journal.open(path)
+    assert accept_loss(path) is not None
+    journal = await Journal.open(path)
+    assert [note.kind for note in await journal.notes()] == ["loss-accepted"] * 2
+    await journal.close()
 
 
 async def test_an_accepted_loss_stands_in_the_chain(path: Path, scribe) -> None:

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import shutil
 import sqlite3
+import stat
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -368,7 +370,14 @@ async def test_nothing_is_announced_before_the_archive_is_on_disk(
 
         return telling
 
-    monkeypatch.setattr(retention_module.os, "fsync", told("flush file", retention_module.os.fsync))
+    fsync = os.fsync
+
+    def flushing(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            order.append("flush file")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flushing)
     monkeypatch.setattr(archive_module.ArchiveCheck, "step", told("check", step))
     sync_folder = retention_module.sync_folder
 
