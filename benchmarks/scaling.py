@@ -35,7 +35,8 @@ from journal import Journal  # noqa: E402
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 INSTANCES = (100, 1_000, 10_000, 100_000)
 OPERATIONS = 20_000
-IN_FLIGHT = 200
+IN_FLIGHT = 100
+"""As many as there are entities at least: two operations of one entity would share a turn, and cost less."""
 STEPS = 2_000
 FLAT = 1.3
 """The dearest event may cost so many times the cheapest."""
