@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -49,14 +48,6 @@ class EntityId:
             raise ValueError(f"not an entity id: {text!r}; write @name@key")
         _, name, key = text.split("@", 2)
         return cls(name, key)
-
-
-def new_instance_id(time_us: int) -> str:
-    """An id that no other orchestration has: 32 hexadecimal digits, the later the greater.
-
-    In the journal's tables those of one time lie side by side, so that a batch of them touches few pages of the disk.
-    """
-    return f"{time_us:014x}{secrets.token_hex(9)}"
 
 
 def check_instance_id(instance: str) -> str:
