@@ -120,9 +120,13 @@ class Writer:
         self.commit_ms_max = max(self.commit_ms_max, self.commit_ms_last)
 
     def purge(self, connection: sqlite3.Connection, instances: Sequence[str]) -> list[str]:
-        """Remove what is known of those of the instances that are terminal; returns them. Records stay."""
+        """Remove what is known of those of the instances that are terminal; returns them. Records stay.
+
+        A batch of its own, without records: so the mark moves on with it, and shows its loss.
+        """
         self.refuse_after_failure()
-        removed = []
+        removed: list[str] = []
+        following = self.end
         try:
             connection.execute("BEGIN IMMEDIATE")
             for instance in dict.fromkeys(instances):
@@ -131,9 +135,15 @@ class Writer:
                     for sql in _PURGE:
                         connection.execute(sql, (instance,))
                     removed.append(instance)
+            if removed:
+                following, row = empty_batch(self.end)
+                connection.execute(*row)
             connection.execute("COMMIT")
         except BaseException as error:  # as in commit
             raise self._fail(connection, "a purge", error) from error
+        if removed:
+            self.end = following
+            self._mark.write(following.batch, following.seq, following.time_us, following.hash)
         return removed
 
     def note(
@@ -258,6 +268,13 @@ def explain(error: BaseException) -> str:
             return f"another program holds the database open for writing ({error})"
         case _:
             return f"{name}: {error}"
+
+
+def empty_batch(end: ChainEnd) -> tuple[ChainEnd, Statement]:
+    """A batch that holds nothing: what the chain ends with then, and how it is written."""
+    digest = batch_hash(end.hash, end.batch + 1, end.seq + 1, end.seq, end.last_message_id, end.time_us, [])
+    following = ChainEnd(end.batch + 1, end.seq, end.last_message_id, end.time_us, digest)
+    return following, (_ADD_BATCH, _batch_row(end, following))
 
 
 def note_rows(end: ChainEnd, kind: str, payload: bytes, time_us: int) -> tuple[ChainEnd, list[Statement]]:
