@@ -51,6 +51,7 @@ class Moment:
         if isinstance(step, Batch):
             following._commit(step)
         else:
+            following.batches += 1
             for name in step:
                 following._purge(name)
         return following

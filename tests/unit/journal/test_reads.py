@@ -237,6 +237,9 @@ async def test_a_purge_forgets_finished_orchestrations_and_nothing_else(path: Pa
     await journal.commit(batch)
 
     assert await journal.purge(["done", "running", "@breaker@1", "unknown", "done"]) == ["done"]
+    assert journal.head().batch == journal.stats.mark_batch == 2, "a batch of its own, which the mark names"
+    assert await journal.purge(["done"]) == []
+    assert journal.head().batch == 2, "nothing removed is no batch"
     assert [row[0] for row in await journal.instances()] == ["@breaker@1", "running"]
     assert [row[0] for row in await journal.timers()] == ["running"]
     assert [row[0] for row in await journal.activities()] == ["running"]
