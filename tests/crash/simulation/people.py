@@ -147,7 +147,7 @@ class Mishaps:
         world, chance = self.world, self.world.chance
         while True:
             if world.process is None:
-                pause_s = chance.choice((0.5, 2.0, 2.0, 5.0, 60.0, 900.0)) if world.faults else 2.0
+                pause_s = chance.choice((0.5, 2.0, 2.0, 5.0, 60.0, 900.0, 5400.0)) if world.faults else 2.0
                 await world.pause(pause_s)
                 world.boot()
                 if world.faults and chance.random() < 0.25:

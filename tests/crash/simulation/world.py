@@ -313,6 +313,7 @@ class World:
                     ("gateway.outputs", "synchronized", lambda: self.synced),
                     ("protocols.modbus.device", "PymodbusTransport", transport),
                     ("protocols.modbus.driver", "SWEEP_S", 20.0),
+                    ("gateway.durable.overrun", "watch.limit_s", 1e9),  # it looks at real time
                 ):
                     stack.enter_context(mock.patch(f"{target}.{name}", value))
                 for module, name, value in _sources_of_chance(chance):
