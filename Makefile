@@ -16,6 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
+PEERS := $(VENV)/.peers
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	if "$$name" -c '$(RECENT)' 2>/dev/null; then echo "$$name"; break; fi; done)
@@ -63,7 +64,13 @@ test: $(TOOLS)
 	step $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --durations=8 ; \
 	printf '\n%s%5d s  in all\n' "$$summary" $$((SECONDS - began))
 
-bench: $(STAMP)
+$(PEERS): $(STAMP)
+	@echo "Adding the engines that ours is measured beside"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench,sim]' || \
+		echo "Some of them can't be had here: their columns stay empty" >&2
+	@touch $@
+
+bench: $(PEERS)
 	@exec $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 soak: $(TOOLS)
