@@ -16,7 +16,7 @@ from crash.storage.preload import run_preloaded
 
 
 def test_any_failed_call_stops_the_journal_and_loses_nothing(memory: Path, seed: int) -> None:
-    fail_and_judge(memory, seed, runs=110, timeout_s=380.0)
+    fail_and_judge(memory, seed, runs=80, timeout_s=380.0)
 
 
 @pytest.mark.soak
@@ -31,7 +31,7 @@ def fail_and_judge(memory: Path, seed: int, *, runs: int, timeout_s: float) -> N
     seconds = time.perf_counter() - started
     told = []
     for mode in ("early", "lying"):
-        number, lost = lives(memory, seed, mode, 25, timeout_s)
+        number, lost = lives(memory, seed, mode, 18, timeout_s)
         assert any("acknowledged" in one for one in lost), f"{number} faults of a journal that is {mode}, and no loss"
         told.append(f"{mode}: {len(lost)} of {number}")
     figure("Nth call fails", tried, len(violations), seed, seconds, "; ".join(told))
