@@ -31,7 +31,7 @@ def fail_and_judge(memory: Path, seed: int, *, runs: int, timeout_s: float) -> N
     seconds = time.perf_counter() - started
     told = []
     for mode in ("early", "lying"):
-        number, lost = lives(memory, seed, mode, 18, timeout_s)
+        number, lost = lives(memory, seed, mode, 25, timeout_s)
         assert any("acknowledged" in one for one in lost), f"{number} faults of a journal that is {mode}, and no loss"
         told.append(f"{mode}: {len(lost)} of {number}")
     figure("Nth call fails", tried, len(violations), seed, seconds, "; ".join(told))
