@@ -211,7 +211,13 @@ class Link(Generic[C]):
 
     async def _run(self) -> None:
         while True:
-            reason, connected = await self._one_connection()
+            try:
+                reason, connected = await self._one_connection()
+            except asyncio.CancelledError as error:
+                if (task := asyncio.current_task()) is None or task.cancelling():
+                    raise
+                # Nobody asked for it: a cancellation of a library's own leaked. A device is not given up for that.
+                reason, connected = f"internal error: {error!r}", True
             self._failures += 1
             if connected and self._failures == 1:
                 self._set_state(LinkState.CONNECTING, reason)

@@ -42,6 +42,7 @@ from protocols.link import spawn
 from protocols.opcua import certificates as certs
 from protocols.opcua.faults import field_error
 from protocols.opcua.site import AccessLike, DeviceLike, NodeLike
+from protocols.opcua.time_limit import time_limit
 
 CONNECT_S = 8.0
 """All of a new session, from the socket to the namespaces: signatures take a small device's processor a while."""
@@ -146,7 +147,7 @@ class Session:
         client = Client(f"opc.tcp://{host}:{device.port}{access.path}", timeout=CONNECT_S)
         session = cls(client, device, on_lost)
         try:
-            async with asyncio.timeout(CONNECT_S):
+            async with time_limit(CONNECT_S):
                 user, password = await asyncio.to_thread(_prepare, client, access, pinned, identity)
                 await session._open(user, password)
         except Exception as error:
@@ -267,7 +268,7 @@ class Session:
             raise LinkDown("the session has ended")
         try:
             # A dropped answer must not hold the link: a bound of our own around asyncua's.
-            async with asyncio.timeout((timeout_s or protocol.timeout) + 0.5):
+            async with time_limit((timeout_s or protocol.timeout) + 0.5):
                 data = await protocol.send_request(request, timeout_s)
             response = struct_from_binary(answer, data)
             response.ResponseHeader.ServiceResult.check()
@@ -316,7 +317,7 @@ async def _shown(session: Session) -> bytes | None:
     url = session._client.server_url
     client = Client(url.geturl(), timeout=2.0)
     with contextlib.suppress(Exception):
-        async with asyncio.timeout(3.0):
+        async with time_limit(3.0):
             endpoints = await client.connect_and_get_server_endpoints()
         for endpoint in endpoints:
             if endpoint.ServerCertificate:

@@ -192,6 +192,15 @@ async def test_a_defect_in_an_action_goes_to_its_caller_and_the_link_lives_on(li
     assert await link.submit(Priority.POLL, ok) == "ok"
 
 
+async def test_a_cancellation_that_nobody_asked_for_ends_the_connection_and_not_the_link(linked):
+    link, peer, _ = linked()
+    link.start()
+    with pytest.raises(ConnectionLost):
+        await link.submit(Priority.POLL, failing(asyncio.CancelledError()))
+    assert await link.submit(Priority.POLL, ok) == "ok"
+    assert len(peer.attempts) == 2
+
+
 async def test_a_request_past_its_deadline_never_starts(linked):
     link, _, _ = linked()
     started = []
