@@ -34,7 +34,7 @@ ORDERS = {
     "monitor": 1,
     "armed": 4,
     "release": 6,
-    "start": 5,
+    "start": 9,
     "suspend": 1,
     "go on": 4,
     "terminate": 1,
@@ -54,6 +54,10 @@ FAULTS = {
     "wall clock": 3,
     "unsynchronised": 1,
 }
+
+
+PAUSES_S = (0.5, 2.0, 60.0, 900.0, 5400.0)
+"""So long nothing runs after a crash: mostly as long as the service manager takes."""
 
 
 class Mishaps:
@@ -147,7 +151,7 @@ class Mishaps:
         world, chance = self.world, self.world.chance
         while True:
             if world.process is None:
-                pause_s = chance.choice((0.5, 2.0, 2.0, 5.0, 60.0, 900.0, 5400.0)) if world.faults else 2.0
+                pause_s = chance.choices(PAUSES_S, (30, 40, 20, 6, 1))[0] if world.faults else 2.0
                 await world.pause(pause_s)
                 world.boot()
                 if world.faults and chance.random() < 0.25:

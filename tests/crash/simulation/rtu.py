@@ -237,6 +237,8 @@ class Wire:
         rtu.world.sent(breaker, target)
         transit_s = chance.uniform(0.001, 0.02) + rtu.slow_s * chance.random()
         reply: list[str] = []
+        if rtu.world.faults:
+            self._happens_meanwhile(breaker)
         if rtu.state == "up":
 
             def arrive() -> None:
@@ -256,6 +258,17 @@ class Wire:
             raise DeviceRefused(0x04)
         if act == "slow reply":
             await self._pass(rtu.timeout_s * 0.9)
+
+    def _happens_meanwhile(self, breaker: SimBreaker) -> None:
+        """The frame is on its way, and what it was checked against changes."""
+        rtu, chance = self.rtu, self.rtu.world.chance
+        luck = chance.random()
+        if luck < 0.02:
+            breaker.local, breaker.local_since = True, rtu.world.now()
+            rtu.world.later(90.0, lambda: setattr(breaker, "local", False))
+        elif luck < 0.04:
+            rtu.state = "silent"
+            rtu.world.later(chance.choice((3.0, 40.0, 400.0)), lambda: setattr(rtu, "state", "up"))
 
     async def write_register(self, address: int, value: int) -> None:
         """See Transport."""

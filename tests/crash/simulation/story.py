@@ -23,7 +23,6 @@ from crash.simulation.rtu import SimBreaker
 from crash.simulation.station import Plan, plan_of
 from crash.simulation.world import World
 
-from gateway.durable.codec import unpack
 from gateway.durable.instances import Orchestration
 from gateway.shedding.breaker_model import Phase
 from gateway.shedding.entities import breaker_id
@@ -31,6 +30,8 @@ from protocols.base import Position
 
 CALM_H = 14.0
 LOOK_S = 180.0
+PATIENT_LOOKS = 160
+"""After eight hours people stop waiting for headroom that the largest feeder may never find, and close it by force."""
 PEOPLE = 3
 
 
@@ -67,6 +68,7 @@ def tell(
         except Stalled as error:
             wrong = [*world.wrong, str(error)]
         finally:
+            world.over = True
             loop.bury()
     counts = world.counts
     for rtu in world.rtus:
@@ -157,6 +159,8 @@ async def _calm(world: World) -> None:
                 await person.order("go on")
             if looks % 5 == 1:
                 await person.order("cancel-and-restore")
+            if looks > PATIENT_LOOKS:
+                await _take_over(world, person)
         for name in world.breakers:
             state = breaker_state(world.disk, name)
             if state is not None and state.blocked is not None:
@@ -167,6 +171,13 @@ async def _calm(world: World) -> None:
         if _done(world):
             return
     world.violated(f"{CALM_H:g} h after all was mended it has not come right: {_what_is_left(world)}")
+
+
+async def _take_over(world: World, person: Operator) -> None:
+    """A feeder whose load after the outage would not fit stays off until a person decides: the status says so."""
+    for name, breaker in world.breakers.items():
+        if breaker.position is Position.OPEN:
+            await person.order("force-close", feeder=name)
 
 
 def _done(world: World) -> bool:
@@ -200,8 +211,10 @@ async def _collected(world: World, people: list[Operator]) -> list[tuple[str, in
     client = process.engine.client
     await process.ask(lambda: client.raise_event(COLLECTOR, "Number", {"number": -1}))
     status: Any = await process.ask(lambda: client.wait_for_completion(COLLECTOR))
-    output = status.output if hasattr(status, "output") else unpack(status)
-    return [(sender, number) for sender, number in output]
+    if not isinstance(status.output, list):
+        world.violated(f"the collecting procedure has {status.runtime_status}: {status.failure}")
+        return []
+    return [(sender, number) for sender, number in status.output]
 
 
 async def _name_what_is_left(world: World) -> None:

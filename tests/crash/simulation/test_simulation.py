@@ -75,7 +75,7 @@ def test_seeds_that_once_failed(seed: int, found: str):
 
 @pytest.mark.parametrize("control", CONTROLS, ids=[control.name for control in CONTROLS])
 def test_a_broken_variant_is_found(control: Control):
-    for number in range(CONTROL_SEEDS):
+    for number in range(control.first_seed, control.first_seed + CONTROL_SEEDS):
         with control.broken():
             told = tell(number, control.journal, control.gate, lambda _: STORMY)
         wrong = [sentence for sentence in told.violations if any(words in sentence for words in control.found)]

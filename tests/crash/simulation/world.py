@@ -75,7 +75,8 @@ class World:
         """What the next crash waits for: frame, commit, or nothing."""
         self.named: set[str] = set()
         """Feeders that the present process has named to people as being in trouble or left open."""
-        self.powered = True
+        self.over = False
+        """The story is told: what is buried now adds nothing to it."""
         self._journal_of, self._gate_of = journal_of, gate_of
         self._context = contextvars.Context()
         self._curve = 1.0
@@ -116,6 +117,8 @@ class World:
 
     def note(self, kind: str, *what: object) -> None:
         """Something happened."""
+        if self.over:
+            return
         self.counts[kind] += 1
         line = f"{self.loop.time():.6f} {kind} {' '.join(map(str, what))}"
         self.digest.update(line.encode())
@@ -158,7 +161,7 @@ class World:
 
     def boot(self) -> None:
         """A process starts."""
-        if self.process is not None or not self.powered:
+        if self.process is not None:
             return
         self.boots += 1
         self.named.clear()
