@@ -130,7 +130,7 @@ class Spot(Source):
         raw = data.Value.Value if data.Value is not None else None
         for taker in self.takers:
             value = decoded(taker.point, raw)
-            if taker.field is Field.OP_COUNT and self.status is not Quality.GOOD:
+            if taker.field is Field.OP_COUNT and (self.status is not Quality.GOOD or self.suspect):
                 value = None  # a counter that is in doubt proves nothing
             elif value is None:
                 self.status = Quality.BAD

@@ -10,7 +10,7 @@ from asyncua import ua
 from unit.protocols.opcua_driver.conftest import CLOSED, OPEN, Command, Node, Value, feeder, sbo
 
 from protocols.base import Outcome, Position, Quality
-from protocols.image import DeviceImage
+from protocols.image import DeviceImage, Field
 from protocols.opcua.spots import Spots
 
 C = ua.StatusCodes
@@ -122,6 +122,25 @@ async def test_a_counter_that_the_device_doubts_proves_nothing(kit):
         await k.bay.set("F0/OpCnt", 0, status=C.UncertainLastUsableValue)
         reading = await k.driver.read_breaker("F0", 1.0)
         assert (reading.quality, reading.op_count) == (Quality.GOOD, None)
+
+
+def test_a_counter_from_before_the_one_that_was_seen_proves_nothing():
+    image, spots = DeviceImage(), Spots(stale_after_s=2.0, slow_s=1.0)
+    spots.add_breaker("F0", feeder("F0").points, image)
+    spot = next(one for one in spots.all if one.takers[0].field is Field.OP_COUNT)
+
+    def shows(count, stamp_s, now):
+        stamp = datetime.fromtimestamp(1_700_000_000.0 + stamp_s, UTC)
+        data = ua.DataValue(ua.Variant(count, ua.VariantType.Int32), SourceTimestamp=stamp)
+        spot.take(data, 1_000.0 + now, 1_700_000_000.0 + now, image)
+        return image.breakers["F0"].op_count()
+
+    assert shows(7, 0.0, 0.0) == 7
+    assert shows(8, 1.0, 1.0) == 8
+    assert shows(7, 0.5, 1.5) is None, (
+        "an old value that came late: equal to what was known, it would prove a standstill"
+    )
+    assert shows(8, 2.0, 2.0) == 8
 
 
 async def test_a_movement_in_doubt_is_not_cut_off_by_a_cancel(kit):
