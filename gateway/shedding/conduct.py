@@ -75,8 +75,8 @@ class Conductor:
 
     @property
     def quiet(self) -> bool:
-        """True when no override waits to be taken: a safe moment to start over with an empty history."""
-        return not self._word.is_completed
+        """True when no override waits to be taken, or to be acted on: a safe moment to start over with an empty history."""
+        return not self._word.is_completed and not self._demand
 
     def say(self, phase: str, sentence: str, waits_for: str = "", until_us: int | None = None) -> None:
         """Set the custom status."""

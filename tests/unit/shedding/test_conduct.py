@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.durable.testing.words import activity, cancelled_timer, entity_signal, event, fails, later, status, timer
+from gateway.shedding import procedure
 
 from .sheet import (
     STATION,
@@ -140,6 +141,21 @@ def test_a_hold_that_takes_the_place_of_another_has_its_own_expiry_and_is_not_en
 
 
 def test_a_hold_after_cancel_and_restore_holds_the_restoration():
+    (
+        in_cooldown()
+        >> later(600)
+        << activity("ReadLoad")
+        >> override("cancel-and-restore")
+        >> override("hold", reason="crew on site")
+        >> load(97.0)
+        << activity("PlanRestore")
+        >> stage(("A", 25.0), left=1)
+        << status(phase="held", sentence="held by m.meier: crew on site; waits for resume", until=None)
+    )
+
+
+def test_a_hold_after_cancel_and_restore_is_not_lost_with_a_history_that_got_long(monkeypatch):
+    monkeypatch.setattr(procedure, "ROUNDS_PER_HISTORY", 2)
     (
         in_cooldown()
         >> later(600)
