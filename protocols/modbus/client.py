@@ -44,6 +44,7 @@ from protocols.errors import (
     ReplyTimeout,
 )
 from protocols.link import Counters
+from protocols.wire import reset_on_close
 
 # All that pymodbus has to say arrives here as an exception or a lost connection, and is told as the state of the link.
 logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
@@ -184,12 +185,13 @@ class PymodbusTransport:
         if not await transport._client.connect():
             transport.close()
             raise LinkDown(f"no connection to {host}:{port}")
+        reset_on_close(transport._client.ctx.transport)
         # Replies have a deadline of our own; pymodbus's is only there in case ours were broken.
         transport._client.ctx.comm_params.timeout_connect = 10 * timeout_s + 10
         return transport
 
     def close(self) -> None:
-        """End the connection; a frame still in a buffer does not leave later."""
+        """End the connection; a frame still in a buffer, be it the kernel's, does not leave later."""
         self._closed = True
         if (wire := self._client.ctx.transport) is not None and isinstance(wire, asyncio.Transport):
             wire.abort()

@@ -43,6 +43,7 @@ from protocols.opcua import certificates as certs
 from protocols.opcua.faults import field_error
 from protocols.opcua.site import AccessLike, DeviceLike, NodeLike
 from protocols.opcua.time_limit import time_limit
+from protocols.wire import reset_on_close
 
 CONNECT_S = 8.0
 """All of a new session, from the socket to the namespaces: signatures take a small device's processor a while."""
@@ -165,6 +166,8 @@ class Session:
             await client.connect_socket()
         except (OSError, TimeoutError):
             raise LinkDown(f"no connection to {self._device.host}:{self._device.port}") from None
+        if client.uaclient.protocol is not None:
+            reset_on_close(client.uaclient.protocol.transport)
         await client.send_hello()
         await client.open_secure_channel()
         await client.create_session()
@@ -216,7 +219,7 @@ class Session:
             self._on_lost(reason)
 
     def close(self) -> None:
-        """End it at once; bytes not yet sent are thrown away."""
+        """End it at once; bytes that have not arrived are thrown away, those in the kernel's buffers, too."""
         self._lost = True
         for task in self._tasks:
             task.cancel()
