@@ -11,6 +11,7 @@ What no end of a wire can take back is a frame on its way through the network; i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 
@@ -21,4 +22,5 @@ def reset_on_close(transport: asyncio.BaseTransport | None) -> None:
     """From now on nothing leaves after the end of this connection. Without effect on what is no TCP connection."""
     wire: socket.socket | None = None if transport is None else transport.get_extra_info("socket")
     if wire is not None and wire.family in (socket.AF_INET, socket.AF_INET6):
-        wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        with contextlib.suppress(OSError):  # it has ended already, before anything was sent
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)

@@ -54,3 +54,14 @@ async def test_what_is_no_connection_is_left_alone() -> None:
         transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
         reset_on_close(transport)
         transport.close()
+
+
+async def test_what_has_ended_already_is_left_alone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        transport, peer = await _connected(listener)
+        with peer:
+            wire = transport.get_extra_info("socket")
+            transport.abort()
+            await asyncio.sleep(0.01)
+            assert wire.fileno() == -1
+            reset_on_close(transport)
