@@ -51,6 +51,8 @@ class Station:
         self._simulator: subprocess.Popen[bytes] | None = None
         self._log = (folder / "daemon.log").open("ab")
         self._said_from = 0
+        self.daemon_prefix: tuple[str, ...] = ()
+        self.simulator_prefix: tuple[str, ...] = ()
 
     def write_site(
         self,
@@ -89,7 +91,7 @@ class Station:
 
     def start_simulator(self) -> None:
         """Start the simulated hardware."""
-        command = [sys.executable, "-m", "simulators", "run", "--site", str(self.folder)]
+        command = [*self.simulator_prefix, sys.executable, "-m", "simulators", "run", "--site", str(self.folder)]
         self._simulator = subprocess.Popen(command, stdout=self._log, stderr=self._log)
 
     def simulator(self) -> SimulatorClient:
@@ -98,7 +100,7 @@ class Station:
 
     def start_daemon(self, **environment: str) -> None:
         """Start the daemon; returns at once."""
-        command = [sys.executable, "-m", "gateway.cli", "run", str(self.folder)]
+        command = [*self.daemon_prefix, sys.executable, "-m", "gateway.cli", "run", str(self.folder)]
         self._said_from = self._log.seek(0, os.SEEK_END)
         self._daemon = subprocess.Popen(command, stdout=self._log, stderr=self._log, env={**os.environ, **environment})
 
@@ -215,10 +217,13 @@ async def station(
     settings: Mapping[str, str],
     generator: tuple[str, ...] = (),
     travel_s: float | None = None,
+    prefixes: tuple[tuple[str, ...], tuple[str, ...]] = ((), ()),
 ) -> AsyncIterator[Station]:
-    """A station with its simulator running and its daemon not started yet."""
+    """A station with its simulator running and its daemon not started yet. prefixes: of the daemon's and the simulator's
+    command, which put themselves in their place (``ip netns exec NAME``)."""
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - before anything runs
     made = Station(folder)
+    made.daemon_prefix, made.simulator_prefix = prefixes
     try:
         made.write_site(rtus, breakers, port, first_host, settings, generator)
         if travel_s is not None:

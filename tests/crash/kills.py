@@ -13,7 +13,7 @@ import itertools
 import random
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +52,11 @@ class Plan:
     settings: Mapping[str, str] = field(default_factory=dict)
     travel_s: float | None = None
     forget: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    disturb: Callable[[random.Random], None] = lambda dice: None
+    """Called while the daemon runs, and between a kill and the start after it."""
+    ends: frozenset[str] = frozenset({"failed"})
+    """Outcomes that may come instead of done; none of them has moved anything."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ async def play(folder: Path, plan: Plan, seed: int) -> Came:
         folder / "site", plan.rtus, plan.breakers, plan.port, plan.host, settings, travel_s=plan.travel_s
     ) as site:
         shutil.copy(Path(__file__).parent / "crash_procedures.py", site.folder)
-        site.start_daemon()
+        site.start_daemon(**plan.environment)
         await site.wait_serving()
         feeders = await site.pages("breakers.list", "breakers")
         names = [str(f["feeder"]) for f in feeders if f["tier"] is not None]
@@ -89,15 +94,18 @@ async def play(folder: Path, plan: Plan, seed: int) -> Came:
         given: list[int] = []
         numbers = itertools.count(1)
         while site.kills < plan.kills and not await _finished(site):
-            await _raise_events_for(site, given, acknowledged, numbers, dice.uniform(0.0, plan.up_s))
+            await _raise_events_for(site, given, acknowledged, numbers, dice.uniform(0.0, plan.up_s) / 2)
+            plan.disturb(dice)
+            await _raise_events_for(site, given, acknowledged, numbers, dice.uniform(0.0, plan.up_s) / 2)
             site.kill_daemon()
+            plan.disturb(dice)
             if plan.forget:
                 _forget(site.folder, site.kills == plan.kills // 2, site.kills == plan.kills)
-            site.start_daemon()
+            site.start_daemon(**plan.environment)
             if dice.random() < 0.2:  # also while it starts
                 await asyncio.sleep(dice.uniform(0.0, 1.0))
                 site.kill_daemon()
-                site.start_daemon()
+                site.start_daemon(**plan.environment)
             await site.wait_serving()
         await _wait_finished(site, timeout_s=60.0 * plan.cycles)
         await _raise_events_for(site, given, acknowledged, numbers, 0.2)
@@ -109,7 +117,7 @@ async def play(folder: Path, plan: Plan, seed: int) -> Came:
             counters = await simulator.counters()
         told = {(cycle, activity, name): word for cycle, activity, name, word in odd}
         # A command that was cut off again and again may end as failed, but only by proof: then it never moved anything.
-        wrong = [f"outcomes that are none: {odd[:5]}"] if not set(told.values()) <= {"failed"} else []
+        wrong = [f"outcomes that are none: {odd[:5]}"] if not set(told.values()) <= plan.ends else []
         wrong += violations(
             Story(
                 given=[("harness", number) for number in given],
