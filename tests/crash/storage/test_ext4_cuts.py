@@ -25,9 +25,9 @@ from journal import Journal, JournalError
 DB = "journal.db"
 CUTS_PER_JOURNAL = 10
 UP_TO_S = 0.06
+"""The power is cut within so long after the first acknowledgement."""
 PORTIONS = 5
 """So many times the control is tried."""
-"""The power is cut within so long after the first acknowledgement."""
 
 
 class Scribe(threading.Thread):
