@@ -56,6 +56,7 @@ class Seen:
 async def play(site: Station, trouble: Trouble, troubled: Sequence[str], tries: int, seed: int) -> Seen:
     """So many troubles on each of these devices, side by side, with commands in each; the others are operated meanwhile."""
     print(f"seed {seed}")
+    await _all_well(site)  # a daemon serves before its last link is up
     feeders: dict[str, list[str]] = {}
     for one in await site.pages("breakers.list", "breakers"):
         if one["tier"] is not None:  # critical ones are opened only with force
@@ -145,6 +146,7 @@ async def _command(site: Station, name: str, seen: Seen) -> str:
     try:
         answer = await site.ask(f"breakers.{verb}", timeout_s=SETTLED_S, feeder=name, reason="test", wait_s=5.0)
         outcomes.append(str(answer["outcome"]))
+        print(f"{name} {verb}: {answer['detail']}")
     except ControlError as error:
         outcomes.append("unknown")
         print(f"{name} {verb}: {error}")
