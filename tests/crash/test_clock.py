@@ -190,7 +190,7 @@ async def test_a_command_outlives_a_step_while_it_waits_but_not_a_restart_after_
 
 STEPPED = Plan(
     kills=4,
-    cycles=1,
+    cycles=3,
     rtus=5,
     breakers=20,
     block=10,
@@ -198,7 +198,7 @@ STEPPED = Plan(
     port=15414,
     host="127.0.76.11",
     settings={**SMALL, "command_deadline_s": "3000.0"},
-    travel_s=1.0,
+    travel_s=2.5,
     ends=frozenset({"failed", "not_sent", "expired", "refused"}),
 )
 

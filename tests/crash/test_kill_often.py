@@ -15,7 +15,7 @@ from station import SMALL
 QUICK = {**SMALL, "command_deadline_s": "3000.0"}
 OFTEN = Plan(
     kills=25,
-    cycles=3,
+    cycles=10,
     rtus=10,
     breakers=20,
     block=25,
@@ -23,7 +23,7 @@ OFTEN = Plan(
     port=15224,
     host="127.0.70.1",
     settings=QUICK,
-    travel_s=1.0,
+    travel_s=2.5,
 )
 
 
@@ -48,11 +48,14 @@ async def test_a_hundred_kills(tmp_path: Path) -> None:
 
 
 async def test_a_journal_that_forgot_is_found_out(tmp_path: Path) -> None:
-    """The control: the checker is not blind."""
-    plan = replace(OFTEN, kills=6, cycles=2, forget=True, port=15240, host="127.0.74.1")
-    came = await play(tmp_path, plan, random.randrange(2**32))
+    """The control: the checker is not blind. A daemon that was slow may have acknowledged nothing to forget: once more."""
+    for turn in range(5):
+        plan = replace(OFTEN, kills=6, forget=True, port=15240, host="127.0.74.1")
+        came = await play(tmp_path / str(turn), plan, random.randrange(2**32))
+        if lost := any("acknowledged events were lost" in one for one in came.wrong):
+            break
     figure("kill -9, control", came.kills, 0, came.seed, came.seconds, f"{len(came.wrong)} kinds of violation found")
-    assert any("acknowledged events were lost" in one for one in came.wrong), came.wrong
+    assert lost, came.wrong
 
 
 @pytest.mark.soak
