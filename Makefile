@@ -1,6 +1,6 @@
 # make run     a heatwave on a simulated substation, end to end (three minutes; ARGS=--fast plays a small one)
 # make test    linters, types and every test
-# make bench   figures, beside those of bare libraries (ONLY=mass_shed: one case)
+# make bench   figures, beside those of bare libraries and other engines (ONLY=mass_shed: one case; WHOLE=1: the long forms)
 # make lint    linters and types alone
 # make soak    the long runs of the tests, most of a day (MINUTES=30: the short ones, again and again for so long)
 # make setup   .venv alone, with what it takes to run
@@ -66,12 +66,11 @@ test: $(TOOLS)
 
 $(PEERS): $(STAMP)
 	@echo "Adding the engines that ours is measured beside"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench,sim]' || \
-		echo "Some of them can't be had here: their columns stay empty" >&2
+	@$(BIN)/python -m benchmarks.peers.install
 	@touch $@
 
 bench: $(PEERS)
-	@exec $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+	@exec $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(WHOLE),--whole)
 
 soak: $(TOOLS)
 	@cd tests && exec ../$(BIN)/python -m soak $(if $(MINUTES),--minutes $(MINUTES))

@@ -1,10 +1,15 @@
 """Does an event cost the same in a journal of ten years as in an empty one, and among 100,000 instances as among 100?
 
-A journal is filled with records of instances that ended long ago, through the journal's own writer (so its tables, links
-and hash chain are the real ones), until it holds 10^3, 10^4, … records. On each of them the engine then runs the same
-work: entity operations and orchestrations of three steps. The second series holds the journal short and varies how many
-entities the operations are spread over. The least of some rounds counts:
-whatever else the machine does can only add to it.
+Three series, each point with the same work as the others of its series, on the engine as a daemon runs it:
+
+- *length of the journal*: it is filled with records of orchestrations that ended long ago, 5,000 a batch, by the journal's
+  own writer, so its tables, links and hash chain are the real ones, and it is verified as a whole at its greatest length
+  (``--verify`` at each). Then entity operations and orchestrations of three steps run on it.
+- *entities*: operations spread over few entities or many, all of them there before.
+- *waiting orchestrations*: orchestrations of three steps among few or many others that wait for an event and a timer.
+
+The least of some rounds counts: whatever else the machine does can only add to it. Opening a journal is not part of it
+(``engine.py --case recovery`` measures that), but told as ``ready_s``.
 
 Prints one JSON line for each point and a last one with the ratio of the dearest to the cheapest, and draws ``--plot``.
 
@@ -19,25 +24,29 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import engine_cases as ours  # noqa: E402 - found only now
-from benchmarks.chart import Series, draw  # noqa: E402
-from benchmarks.summary import at_most  # noqa: E402
+from benchmarks.chart import Panel, draw  # noqa: E402
+from benchmarks.summary import Row, at_most  # noqa: E402
 from gateway.durable.store import Batch, InstanceRow, RecordRow  # noqa: E402
 from gateway.starting import spare_the_loop  # noqa: E402
-from journal import Journal  # noqa: E402
+from journal import Journal, verify_file  # noqa: E402
 
+Points = dict[int, dict[str, float]]
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 INSTANCES = (100, 1_000, 10_000, 100_000)
 OPERATIONS = 20_000
+ENTITIES = 1_000
 IN_FLIGHT = 100
 """As many as there are entities at least: two operations of one entity would share a turn, and cost less."""
 STEPS = 2_000
+CLEAR_BELOW = 1_000_000
+"""Records. What is measured on a shorter journal would be a good part of it."""
 FLAT = 1.3
 """The dearest event may cost so many times the cheapest."""
 
@@ -78,11 +87,17 @@ async def cost(path: Path, keys: int, operations: int, steps: int, rounds: int) 
     """The least CPU of each kind of work, and the least time that a client waits at the median, over some rounds."""
     least: dict[str, float] = {}
     for _ in range(rounds):
-        entity = await ours.entities(path, operations, keys, IN_FLIGHT)
-        three = await ours.run_three_steps(path, steps, 100) if steps else None
-        found = {"operation_cpu_us": entity.cpu_s / operations * 1e6}
-        found["operation_p50_ms"] = sorted(entity.latencies_s)[operations // 2] * 1e3
-        if three is not None:
+        found: dict[str, float] = {}
+        if operations:
+            began = time.perf_counter()
+            entity = await ours.entities(path, operations, keys, IN_FLIGHT)
+            found["ready_s"] = time.perf_counter() - began - entity.seconds
+            found["operation_cpu_us"] = entity.cpu_s / operations * 1e6
+            found["operation_p50_ms"] = sorted(entity.latencies_s)[operations // 2] * 1e3
+        if steps:
+            began = time.perf_counter()
+            three = await ours.run_three_steps(path, steps, 100)
+            found["ready_s"] = time.perf_counter() - began - three.seconds
             found["three_steps_cpu_us"] = three.cpu_s / steps * 1e6
             found["three_steps_p50_ms"] = sorted(three.latencies_s)[steps // 2] * 1e3
         least = {key: min(value, least.get(key, value)) for key, value in found.items()}
@@ -94,33 +109,60 @@ def told(series: str, size: int, figures: dict[str, float], **more: float) -> No
     print(json.dumps({"bench": "scaling", "series": series, "size": size, **figures, **more}), flush=True)
 
 
-def by_length(folder: Path, lengths: Iterable[int], rounds: int) -> dict[int, dict[str, float]]:
+def by_length(folder: Path, lengths: Sequence[int], rounds: int, verify: bool) -> Points:
     """One journal that grows; its own work adds to it, and is small beside what it was filled with."""
     points = {}
     path = folder / "length.db"
     for length in lengths:
         began = time.perf_counter()
         asyncio.run(fill(path, length))
-        filled_s = time.perf_counter() - began
-        share = 0.1 if length < 100_000 else 1.0
-        points[length] = asyncio.run(cost(path, 1_000, int(OPERATIONS * share), int(STEPS * share), rounds))
-        size_mb = path.stat().st_size / 1e6
-        told("journal length", length, points[length], filled_s=round(filled_s, 1), file_mb=round(size_mb, 1))
-        if share < 1.0:
+        more = {"filled_s": round(time.perf_counter() - began, 1)}
+        more["file_mb"] = round(path.stat().st_size / 1e6, 1)
+        if verify or length == max(lengths):
+            began = time.perf_counter()
+            found = verify_file(path)
+            assert found.ok, f"what was filled does not verify: {found}"
+            more["verified_s"] = round(time.perf_counter() - began, 1)
+        points[length] = asyncio.run(cost(path, ENTITIES, OPERATIONS, STEPS, rounds))
+        told("length of the journal", length, points[length], **more)
+        if length < CLEAR_BELOW:
             clear(folder)  # else what was measured would have made it longer than the next
+    clear(folder)
     return points
 
 
-def by_instances(folder: Path, numbers: Iterable[int], rounds: int) -> dict[int, dict[str, float]]:
-    """The same operations, spread over few entities or many, all of them there before."""
+def by_entities(folder: Path, numbers: Sequence[int], rounds: int) -> Points:
+    """The same operations, spread over few entities or many."""
     points = {}
     for number in numbers:
-        path = folder / f"instances-{number}.db"
+        path = folder / f"entities-{number}.db"
         asyncio.run(ours.entities(path, number, number, IN_FLIGHT))
-        points[number] = asyncio.run(cost(path, number, max(number, OPERATIONS), 0, rounds))
-        told("instances", number, points[number])
+        points[number] = asyncio.run(cost(path, number, OPERATIONS, 0, rounds))
+        told("entities", number, points[number])
         clear(folder)
     return points
+
+
+def by_waiting(folder: Path, numbers: Sequence[int], rounds: int) -> Points:
+    """The same orchestrations among few others that wait, or many."""
+    points = {}
+    for number in numbers:
+        path = folder / f"waiting-{number}.db"
+        asyncio.run(wait(path, number))
+        points[number] = asyncio.run(cost(path, 0, 0, STEPS, rounds))
+        told("waiting orchestrations", number, points[number])
+        clear(folder)
+    return points
+
+
+async def wait(path: Path, number: int) -> None:
+    """So many orchestrations that wait."""
+    async with ours.engine_at(path) as (engine, _):
+        for first in range(0, number, BATCH):
+            last = min(number, first + BATCH)
+            await asyncio.gather(*(engine.client.start_new("waits") for _ in range(first, last)))
+        while not engine.idle:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
 
 
 def clear(folder: Path) -> None:
@@ -129,13 +171,20 @@ def clear(folder: Path) -> None:
         file.unlink()
 
 
+def compared(what: str, points: Points, key: str) -> list[Row]:
+    """The dearest point of a series beside its cheapest."""
+    values = [point[key] for point in points.values()]
+    return [at_most(f"engine, CPU of {what}: dearest", max(values), "us", FLAT, min(values))] if len(values) > 1 else []
+
+
 def main() -> None:
     """Parse arguments, run, tell, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", default="/var/tmp", help="where the journals are put: the disk that is measured")
-    parser.add_argument("--records", type=int, nargs="*", default=list(LENGTHS[:-1]), help="10000000 takes 5 GB")
+    parser.add_argument("--records", type=int, nargs="*", default=list(LENGTHS[:-1]), help="10000000 takes SIZE")
     parser.add_argument("--instances", type=int, nargs="*", default=list(INSTANCES))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--verify", action="store_true", help="verify the journal at each length")
     parser.add_argument("--plot", type=Path, help="an SVG of it")
     arguments = parser.parse_args()
     spare_the_loop()  # as the daemon does
@@ -143,22 +192,26 @@ def main() -> None:
         folder = Path(name)
         asyncio.run(cost(folder / "warm.db", 100, 2_000, 200, 1))  # not counted: imports, caches
         clear(folder)
-        lengths = by_length(folder, arguments.records, arguments.rounds)
-        instances = by_instances(folder, arguments.instances, arguments.rounds)
-    table = []
-    charts = []
-    for what, points, key in (
-        ("an operation, by length of the journal", lengths, "operation_cpu_us"),
-        ("3 steps, by length of the journal", lengths, "three_steps_cpu_us"),
-        ("an operation, by number of entities", instances, "operation_cpu_us"),
-    ):
-        if len(points) > 1:
-            dearest, cheapest = max(p[key] for p in points.values()), min(p[key] for p in points.values())
-            table.append(at_most(f"engine, CPU of {what}: dearest", dearest, "us", FLAT, cheapest))
-            charts.append(Series(what, [(size, point[key]) for size, point in points.items()]))
+        lengths = by_length(folder, arguments.records, arguments.rounds, arguments.verify)
+        entities = by_entities(folder, arguments.instances, arguments.rounds)
+        waiting = by_waiting(folder, arguments.instances, arguments.rounds)
+    series = (
+        ("Entity operation, by length of the journal", "records in the journal", lengths, "operation_cpu_us"),
+        ("Three steps, by length of the journal", "records in the journal", lengths, "three_steps_cpu_us"),
+        ("Entity operation, by number of entities", "entities", entities, "operation_cpu_us"),
+        ("Three steps, by orchestrations that wait", "waiting orchestrations", waiting, "three_steps_cpu_us"),
+    )
+    table = [row for what, _, points, key in series for row in compared(what, points, key)]
     print(json.dumps({"bench": "scaling", "case": "flat", "table": table}), flush=True)
     if arguments.plot is not None:
-        arguments.plot.write_text(draw("CPU of one event", "records in the journal, or entities", "µs", charts))
+        panels = [
+            Panel(
+                what, f"{across} (logarithmic)", "CPU of each, µs", [(size, one[key]) for size, one in points.items()]
+            )
+            for what, across, points, key in series
+            if points
+        ]
+        arguments.plot.write_text(draw("What one operation costs as things grow", panels))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 A row is a plain dict, so that it can stand in a case's JSON line under ``table``: what, figure, unit, beside (the same
 work done by the peer of the same run, None when there is none), ratio (figure to beside), limit (of the ratio where
-there is a peer, else of the figure; None: no target), met.
+there is a peer, else of the figure; None: no target), met. Where many operations share them, ``cpu_ms_each`` and
+``flushes_each`` are CPU and flushes of one operation, as text: its own, and behind a stroke those of the peer.
 """
 
 from __future__ import annotations
@@ -68,13 +69,33 @@ def rows_of(line: Mapping[str, object]) -> list[Row]:
     """The rows of one JSON line: its own table, or what is known of the cases that have none."""
     table = line.get("table")
     if isinstance(table, list):
-        return [dict(row) for row in table if isinstance(row, dict)]
+        rows = [dict(row) for row in table if isinstance(row, dict)]
+        if rows and line.get("bench") == "engine":
+            rows[0].update(costs(line, line.get("limit")))
+        return rows
     name = line.get("bench") or line.get("benchmark")
     if name == "journal_commit":
         return list(_journal_rows(line))
     if name == "field_modbus":
         return list(_field_rows(line))
     return []
+
+
+def costs(own: Mapping[str, object], other: object) -> dict[str, str]:
+    """CPU and flushes of one operation, beside those of the peer, for the columns of a row."""
+    beside = other if isinstance(other, Mapping) else {}
+    told = {}
+    for key in ("cpu_ms_each", "flushes_each"):
+        values = [value for value in (own.get(key), beside.get(key)) if isinstance(value, int | float)]
+        if key in own and values:
+            told[key] = " / ".join(f"{round_to(value, 2):g}" for value in values)
+    return told
+
+
+def notes_of(line: Mapping[str, object]) -> list[str]:
+    """What one JSON line has to say below the table."""
+    notes = line.get("notes")
+    return [str(note) for note in notes] if isinstance(notes, list) else []
 
 
 def _journal_rows(line: Mapping[str, object]) -> Iterable[Row]:
@@ -92,7 +113,8 @@ def _field_rows(line: Mapping[str, object]) -> Iterable[Row]:
             yield at_most(f"bare driver, all {line['target']}", float(str(line["wall_s"])), "s", None)
 
 
-COLUMNS = ("", "figure", "unit", "beside", "ratio", "target", "met")
+COLUMNS = ("", "figure", "unit", "beside", "ratio", "target", "met", "CPU, ms each", "flushes each")
+ALIGNED_LEFT = (0, 2, 5)
 
 
 def render(rows: Iterable[Row]) -> str:
@@ -102,7 +124,7 @@ def render(rows: Iterable[Row]) -> str:
     lines = []
     for row in cells:
         name, *rest = (
-            cell.ljust(width) if at in (0, 2, 5) else cell.rjust(width)
+            cell.ljust(width) if at in ALIGNED_LEFT else cell.rjust(width)
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         lines.append("  ".join([name, *rest]).rstrip())
@@ -112,7 +134,8 @@ def render(rows: Iterable[Row]) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     met = {True: "yes", False: "NO", None: ""}[row["met"] if isinstance(row["met"], bool) else None]
     numbers = [_number(row[key]) for key in ("figure", "beside", "ratio")]
-    return str(row["what"]), numbers[0], str(row["unit"]), numbers[1], numbers[2], str(row["target"]), met
+    each = [str(row.get(key, "")) for key in ("cpu_ms_each", "flushes_each")]
+    return str(row["what"]), numbers[0], str(row["unit"]), numbers[1], numbers[2], str(row["target"]), met, *each
 
 
 def _number(value: object) -> str:

@@ -26,5 +26,20 @@ def test_a_filled_journal_is_sound_and_grows_on(tmp_path: Path) -> None:
 
 def test_the_cost_is_told_for_each_kind_of_work(tmp_path: Path) -> None:
     figures = asyncio.run(scaling.cost(tmp_path / "journal.db", 20, 300, 20, 2))
-    assert set(figures) == {"operation_cpu_us", "operation_p50_ms", "three_steps_cpu_us", "three_steps_p50_ms"}
+    work = {"operation_cpu_us", "operation_p50_ms", "three_steps_cpu_us", "three_steps_p50_ms"}
+    assert set(figures) == {"ready_s", *work}
     assert all(value > 0 for value in figures.values())
+
+
+def test_so_many_orchestrations_wait(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    asyncio.run(scaling.wait(path, 150))
+
+    async def waiting() -> int:
+        journal = await Journal.open(path)
+        try:
+            return len((await journal.recover()).instances)
+        finally:
+            await journal.close()
+
+    assert asyncio.run(waiting()) == 150

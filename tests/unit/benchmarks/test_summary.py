@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.summary import at_least, at_most, percentile, render, round_to, rows_of
+from benchmarks.summary import at_least, at_most, costs, notes_of, percentile, render, round_to, rows_of
 
 
 def test_with_a_peer_the_ratio_is_judged() -> None:
@@ -54,3 +54,17 @@ def test_the_table_lines_up_and_says_what_is_missed() -> None:
     assert shed.endswith("NO")
     assert "1,230,000" in other
     assert head.index("unit") == shed.index("s ", 4) == other.index("B")
+
+
+def test_cpu_and_flushes_stand_beside_those_of_the_peer() -> None:
+    own, limit = {"cpu_ms_each": 0.3143, "flushes_each": 0.008, "per_s": 3_000.0}, {"cpu_ms_each": 0.09}
+    assert costs(own, limit) == {"cpu_ms_each": "0.31 / 0.09", "flushes_each": "0.008"}
+    row = at_least("3 steps", 3_000.0, "/s", 0.5, 11_000.0)
+    (told,) = rows_of({"bench": "engine", "case": "three_steps", **own, "limit": limit, "table": [row]})
+    assert told["cpu_ms_each"] == "0.31 / 0.09"
+    assert "0.31 / 0.09" in render([told])
+
+
+def test_notes_are_for_below_the_table() -> None:
+    assert notes_of({"bench": "peers", "notes": ["dbos 3: FULL"]}) == ["dbos 3: FULL"]
+    assert notes_of({"bench": "engine"}) == []
