@@ -16,6 +16,8 @@ from config.problems import unknown
 
 # Rated power is the sum of contracts, load is what is drawn at one time: diversity makes the first the larger one.
 RATED_TO_CAPACITY_LOW, RATED_TO_CAPACITY_HIGH = 0.3, 5.0
+LATE_MOVE_POLLS = 3
+"""A late movement is seen at the next slow poll; one poll may be lost, and the movement takes its time."""
 
 
 def check(draft: Draft) -> None:
@@ -24,6 +26,7 @@ def check(draft: Draft) -> None:
     _tiers(draft)
     _measurements_exist(draft)
     _devices(draft)
+    _late_moves_are_seen(draft)
     _feeders_belong(draft)
     _no_address_twice(draft)
     no_node_twice(draft)
@@ -106,6 +109,21 @@ def _devices(draft: Draft) -> None:
             problems.warn(file, device.line, sentence)
         if all_known and device.name not in served:
             problems.warn(file, device.line, f"device {device.name!r} has neither feeders nor measurements")
+
+
+def _late_moves_are_seen(draft: Draft) -> None:
+    """A breaker that obeys late is known by the next slow poll alone."""
+    if not draft.shedding or not draft.devices:
+        return
+    slowest, late_s = max(draft.devices, key=lambda device: device.poll_slow_s), draft.shedding.late_move_s
+    needed_s = LATE_MOVE_POLLS * slowest.poll_slow_s
+    if late_s < needed_s:
+        sentence = (
+            f"[shedding] late_move_s = {late_s:g} is short for device {slowest.name!r}, which is read each "
+            f"{slowest.poll_slow_s:g} s: a breaker that obeys late would count as opened by somebody else, and stay "
+            f"open; late_move_s = {needed_s:g} or more is safe"
+        )
+        draft.problems.warn(draft.document.file, draft.document.line("shedding", "late_move_s"), sentence)
 
 
 def _feeders_belong(draft: Draft) -> None:

@@ -54,6 +54,7 @@ POSTPONED_AT_MOST = timedelta(hours=20)
 """A procedure may keep the daily work waiting so long."""
 EARLY_KEEPS = timedelta(hours=1)
 """What is archived early is at least so old, in engine time."""
+ARCHIVING, FOLDER = "archiving", "archive folder"
 LOOKED_THROUGH = 10_000
 """Records in which the last check is looked for."""
 
@@ -123,11 +124,17 @@ class Housekeeping:
     async def _round(self) -> None:
         """Look, do what is due, tell what is wrong. What a person asked for goes on first."""
         await self._try("look at the disk", self._look)
+        if self.care.keep_days or self._journal.stats.archived_batches:
+            await self._try(FOLDER, lambda: asyncio.to_thread(self.work.look_at_folder))
+        else:
+            self._failed.pop(FOLDER, None)
         full = self._level is Pressure.FULL and self._usage is not None and self._usage.elsewhere
         if full and not self.work.at_work and self._may("early"):
-            await self._try("archiving", lambda: self._archive(EARLY_KEEPS))
+            await self._try(ARCHIVING, lambda: self._archive(EARLY_KEEPS))
         if self._due() and not self.work.at_work and self._may("daily"):
             await self._daily()
+        elif ARCHIVING in self._failed and not self.work.at_work and self._quiet() and self._may(ARCHIVING):
+            await self._archive_old()
         self._tell()
 
     def warnings(self) -> list[str]:
@@ -151,8 +158,15 @@ class Housekeeping:
     async def _daily(self) -> None:
         if await self._try("check", self.work.check):
             self._last_check = wall_now()
+        self._may(ARCHIVING)
+        await self._archive_old()
+
+    async def _archive_old(self) -> None:
+        """What is older than the site keeps; without such a limit nothing is left to be tried again either."""
         if self.care.keep_days:
-            await self._try("archiving", lambda: self._archive(timedelta(days=self.care.keep_days)))
+            await self._try(ARCHIVING, lambda: self._archive(timedelta(days=self.care.keep_days)))
+        else:
+            self._failed.pop(ARCHIVING, None)
 
     async def _archive(self, age: timedelta) -> None:
         await self.work.archive(self._engine.now_us() - int(age / timedelta(microseconds=1)))
@@ -161,10 +175,13 @@ class Housekeeping:
         """Whether the daily work is to be done now."""
         now = wall_now()
         slot = last_slot(now, self.care.integrity_check_at)
-        if self._last_check is not None and self._last_check >= slot:
-            return False
-        in_procedure = committed_station(self._engine, self._field).running is not None
-        return not in_procedure or now - slot > POSTPONED_AT_MOST
+        if self._last_check is not None and slot <= self._last_check <= now:
+            return False  # one of the future was recorded by a clock that was wrong: it counts as none
+        return self._quiet() or now - slot > POSTPONED_AT_MOST
+
+    def _quiet(self) -> bool:
+        """Whether no procedure has the station."""
+        return committed_station(self._engine, self._field).running is None
 
     def _may(self, work: str) -> bool:
         """Whether this is not too soon after the last time; then that is now."""
@@ -189,11 +206,14 @@ class Housekeeping:
         try:
             await work()
         except (CareFailed, OSError) as error:
+            if self._failed.get(name) != str(error):  # what lasts is told once
+                log.error("journal_care_failed", work=name, error=str(error))
             self._failed[name] = str(error)
-            log.error("journal_care_failed", work=name, error=str(error))
         except Exception as error:
-            self._failed[name] = f"{type(error).__name__}: {error}"
-            log.error("journal_care_failed", work=name, error=str(error), exc_info=error)
+            words = f"{type(error).__name__}: {error}"
+            if self._failed.get(name) != words:
+                log.error("journal_care_failed", work=name, error=str(error), exc_info=error)
+            self._failed[name] = words
         else:
             self._failed.pop(name, None)
             return True

@@ -9,6 +9,7 @@ again at the next start, under the same id.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
@@ -20,6 +21,8 @@ from gateway.clock import wall_now
 from gateway.durable.codec import Json
 
 FILE = "offline-acts.jsonl"
+BACKUPS = "backups"
+"""The folder beside the journal for backups that name no other."""
 LINES_AT_MOST = 1_000
 LINE_AT_MOST = 4_000
 """Characters of a line that can't be read that are kept."""
@@ -51,12 +54,16 @@ class Act:
         at = wall_now().isoformat(timespec="seconds")
         line = json.dumps({**self.told, **details, "at": at, "status": status, "message": message})
         path = self.folder / FILE
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             if os.geteuid() == 0:  # or the daemon could not read what root noted
                 owner = self.folder.stat()
                 os.fchown(descriptor, owner.st_uid, owner.st_gid)
-            os.write(descriptor, line.encode() + b"\n")
+            size = os.fstat(descriptor).st_size
+            torn = size and os.pread(descriptor, 1, size - 1) != b"\n"  # by a crash: it must not take this one with it
+            content = b"\n" * bool(torn) + line.encode() + b"\n"
+            if os.write(descriptor, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

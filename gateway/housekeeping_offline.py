@@ -15,7 +15,7 @@ from pathlib import Path
 import journal
 from gateway.clock import wall_now
 from gateway.durable.codec import Json
-from gateway.housekeeping_acts import DONE, FAILED, Act
+from gateway.housekeeping_acts import BACKUPS, DONE, FAILED, Act
 from journal import BackupFailed, Journal, JournalError, JournalLocked, JournalNotFound
 
 Told = dict[str, Json]
@@ -71,8 +71,14 @@ def check(path: Path) -> Told:
     return _told(lambda: asyncio.run(look()))
 
 
-def backup(path: Path, target: Path) -> Told:
-    """A whole copy. target: a new file, or an existing folder. Errors: OfflineCareError."""
+def backup(path: Path, target: Path | None) -> Told:
+    """A whole copy. target: a new file, or an existing folder; none: the folder for backups beside the journal.
+
+    Errors: OfflineCareError.
+    """
+    if target is None:
+        target = path.parent / BACKUPS
+        _told(lambda: _make(path.parent / BACKUPS))
     target = target.absolute()
     if target.is_dir():
         target = target / f"journal-{wall_now():%Y%m%dT%H%M%SZ}.db"
@@ -93,11 +99,23 @@ def restore(copy: Path, path: Path, actor: str, user: str) -> Told:
     """Put a backup where there is no journal; its folder is made if need be. Errors: OfflineCareError."""
 
     def put() -> Told:
-        head = journal.restore(copy, path, by=_by(actor, user))
+        try:
+            head = journal.restore(copy, path, by=_by(actor, user))
+        except BackupFailed as error:
+            if old := aside(path):
+                raise BackupFailed(f"{error}; move all files of the old journal aside first: {old}") from error
+            raise
         return {"target": str(path), "backup": str(copy), "batch": head.batch, "seq": head.seq, "hash": head.hash_hex}
 
     _told(lambda: _make(path.parent))
     return _noted(path, "journal.restore", actor, user, put, backup=str(copy.absolute()))
+
+
+def aside(path: Path) -> str:
+    """How to move all that belongs to the journal at this path aside; empty if nothing is there."""
+    there = any(path.with_name(path.name + suffix).exists() for suffix in ("", "-wal", "-shm", "-journal", ".mark"))
+    old = path.parent / "old"
+    return f"mkdir {old} && mv {path}* {old}/" if there else ""
 
 
 def compact(path: Path, actor: str, user: str) -> Told:
@@ -125,7 +143,7 @@ def accept_loss(path: Path, actor: str, user: str, reason: str) -> Told:
 
 
 def _noted(path: Path, op: str, actor: str, user: str, work: Callable[[], Told], **details: Json) -> Told:
-    """Note it, do it, note how it ended."""
+    """Note it, do it, note how it ended. That the end could not be noted never hides how it ended."""
 
     def act() -> Told:
         if not path.parent.is_dir():
@@ -134,30 +152,47 @@ def _noted(path: Path, op: str, actor: str, user: str, work: Callable[[], Told],
         try:
             told = work()
         except (JournalError, OSError) as error:
-            noted.end(FAILED, str(error))
-            raise
-        noted.end(DONE, str(told.get("what", "")), **{key: value for key, value in told.items() if key != "what"})
-        return told
+            raise _error(error, _end(noted, FAILED, str(error), {})) from error
+        rest = {key: value for key, value in told.items() if key != "what"}
+        unnoted = _end(noted, DONE, str(told.get("what", "")), rest)
+        return {**told, "unnoted": unnoted} if unnoted else told
 
     return _told(act)
 
 
 def _make(folder: Path) -> Told:
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if made and os.geteuid() == 0:  # or the daemon could not use what root made
+        owner = folder.parent.stat()
+        os.chown(folder, owner.st_uid, owner.st_gid)
     return {}
 
 
 def _by(actor: str, user: str) -> str:
+    """Who and when, for the note in the chain. The time is said here alone: the note's own ``time_us`` is engine time,
+    which only the daemon knows, and a clock that is wrong today would push it ahead for ever."""
     who = actor if actor == user else f"{actor} ({user})"
     return f"{who}, {wall_now().isoformat(timespec='seconds')}, pid {os.getpid()}"
+
+
+def _end(noted: Act, status: str, message: str, details: Told) -> str:
+    """Note how it ended; why that could not be done, or nothing."""
+    try:
+        noted.end(status, message, **details)
+    except OSError as error:
+        return f"how it ended could not be noted ({error}), so the next start records it as interrupted"
+    return ""
 
 
 def _told(work: Callable[[], Told]) -> Told:
     try:
         return work()
-    except (JournalLocked, BackupFailed) as error:
-        raise OfflineCareError(str(error), refused=True) from error
-    except JournalNotFound as error:
-        raise OfflineCareError(str(error), missing=True) from error
     except (JournalError, OSError) as error:
-        raise OfflineCareError(str(error)) from error
+        raise _error(error) from error
+
+
+def _error(error: JournalError | OSError, unnoted: str = "") -> OfflineCareError:
+    words = f"{error}. Besides, {unnoted}" if unnoted else str(error)
+    refused = isinstance(error, (JournalLocked, BackupFailed))
+    return OfflineCareError(words, refused=refused, missing=isinstance(error, JournalNotFound))

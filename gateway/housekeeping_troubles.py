@@ -21,6 +21,9 @@ CARE = "JournalCareAlarm"
 AUDIT = "AuditTroubleAlarm"
 TYPES = (INTEGRITY, MARK, WAL, DISK, CARE, AUDIT)
 """Types of alarms, as ``operator/event_types.py`` declares them."""
+AFTER_DAMAGE = (
+    "stop the daemon, move journal.db, -wal, -shm and .mark aside, and restore a backup (gridlatch journal restore)"
+)
 SHOWN = 3
 """Complaints that are told in one sentence."""
 _SEVERITY = {Pressure.WATCH: 500, Pressure.SHORT: 700, Pressure.FULL: 900}
@@ -62,7 +65,7 @@ def of_checks(complaints: Sequence[str]) -> Iterator[CareTrouble]:
     if complaints:
         told = "; ".join(complaints[:SHOWN])
         more = f" and {len(complaints) - SHOWN} more" if len(complaints) > SHOWN else ""
-        words = f"the journal is damaged: {told}{more}; keep a copy of it, and restore a backup"
+        words = f"the journal is damaged: {told}{more}; {AFTER_DAMAGE}"
         yield CareTrouble("journal_integrity", INTEGRITY, words, told[:200])
 
 
@@ -83,8 +86,8 @@ def of_disk(level: Pressure, usage: Usage | None, lost_samples: int) -> Iterator
 
 
 def of_work(failed: dict[str, str]) -> Iterator[CareTrouble]:
-    """Work on the journal that failed, and why: it is tried again at its next time."""
-    for work, why in failed.items():
+    """Work on the journal that failed, and why: it is tried again at its next time. What failed for one reason is one."""
+    for why, work in {why: work for work, why in reversed(failed.items())}.items():
         yield CareTrouble(f"journal_{work.replace(' ', '_')}", CARE, f"care of the journal, {work}: {why}")
 
 

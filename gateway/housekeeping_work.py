@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from gateway import housekeeping_folder
 from gateway.clock import wall_now
 from gateway.durable import Engine, NotFoundError, WrongStatusError
 from gateway.durable.codec import Json
@@ -71,12 +72,16 @@ class Work:
         self._done("check", CHECKED, told)
         return told
 
-    async def backup(self, target: Path) -> dict[str, Json]:
-        """A whole copy, made beside running commits; target: a new file, or a folder for one. Errors: CareFailed."""
-        if not target.is_absolute():
-            raise CareFailed(f"{target}: give the whole path")
-        if await asyncio.to_thread(target.is_dir):
-            target = target / f"journal-{wall_now():%Y%m%dT%H%M%SZ}.db"
+    def look_at_folder(self) -> None:
+        """See whether archives have the folder that they should have. Blocks. Errors: CareFailed, OSError."""
+        has_archives = self._journal.stats.archived_batches > 0
+        housekeeping_folder.look(self._archive_dir(), self._journal.path.parent, has_archives)
+
+    async def backup(self, target: Path | None, seen: tuple[int, int] | None = None) -> dict[str, Json]:
+        """A whole copy, made beside running commits. target: a new file, or a folder for one; none: the folder ``backups``
+        beside the journal. seen: device and number of the folder in which the caller would look for it; another one here
+        is refused, for a service has a /tmp of its own. Errors: CareFailed."""
+        target = await asyncio.to_thread(housekeeping_folder.for_backup, target, seen, self._journal.path.parent)
         async with self._alone("backed up"):
             head = await self._journal.backup(target)
         size = (await asyncio.to_thread(target.stat)).st_size
@@ -89,12 +94,18 @@ class Work:
     async def archive(self, before_us: int) -> list[dict[str, Json]]:
         """Move what is older than this engine time to files, as far as nothing needs it; what went to each file.
 
-        Orchestrations that had ended by then are forgotten first, for their records stay as long as they are listed.
+        Orchestrations that had ended by then are forgotten first, for their records stay as long as they are listed; but
+        only once the folder has proved to take an archive. Should the archive fail all the same, their rows are gone, and
+        all their records are still in the journal, for the next try.
         Errors: CareFailed; files that were finished before it stay.
         """
         folder, files = self._archive_dir(), []
         async with self._alone("archived"):
-            await asyncio.to_thread(folder.mkdir, mode=0o750, parents=True, exist_ok=True)
+            stats = self._journal.stats
+            size = max(0, stats.file_bytes - stats.free_bytes)
+            await asyncio.to_thread(
+                housekeeping_folder.ready, folder, self._journal.path.parent, stats.archived_batches > 0, size
+            )
             forgotten = await self._forget_ended(before_us)
             while (done := await self._journal.archive(before_us, folder)) is not None:
                 told: dict[str, Json] = {

@@ -7,13 +7,16 @@ crash here leaves nothing behind.
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 import structlog
 
 from config import Site
 from gateway.clock import SystemClock, iso, to_us
 from gateway.durable import EntityId
+from gateway.housekeeping_folder import name_of, rights_of
 from gateway.shedding.entities import SUBSTATION, TRANSFORMER, substation_id, transformer_id
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -21,6 +24,41 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 class StartError(Exception):
     """The daemon can't start with what it found; the text says why. Nothing was started."""
+
+
+class WrongRights(StartError):
+    """A file of the daemon belongs to somebody else: only a person can mend that, so no other start would go better."""
+
+
+def check_rights(state_dir: Path) -> None:
+    """The state folder and what lies in it of the journal can be read and written; the folder is made where it can be.
+
+    Errors: WrongRights; OSError for what may pass by itself (a file system that is not mounted yet, or read-only).
+    """
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except PermissionError as error:
+        there = next(folder for folder in state_dir.parents if folder.exists())
+        raise WrongRights(
+            f"the state folder {state_dir} can't be made: {rights_of(there)}; "
+            f"install -d -m 0700 -o {_self()} {state_dir}"
+        ) from error
+    try:
+        usable = os.access(state_dir, os.R_OK | os.W_OK | os.X_OK, effective_ids=True)
+        files = sorted(state_dir.glob("journal.db*")) if usable else []
+        for path in [*files, *state_dir.glob("offline-acts.jsonl")]:
+            if path.is_file():
+                os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        if not usable and not os.statvfs(state_dir).f_flag & os.ST_RDONLY:
+            raise PermissionError(None, None, str(state_dir))
+    except PermissionError as error:
+        path = Path(str(error.filename or state_dir))
+        mend = f"chown -R {_self()} {state_dir}; chmod -R u+rwX {state_dir}"
+        raise WrongRights(f"{rights_of(path)}: {mend}") from error
+
+
+def _self() -> str:
+    return name_of(os.geteuid())
 
 
 def check_owner(instances: Iterable[str], site: Site) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from gateway.durable import Engine
+from gateway.durable import Engine, EngineStoppedError
 from gateway.durable.codec import Json
 from gateway.shedding.gate import OutputGate
 
@@ -80,6 +80,10 @@ class Supervision:
         if task.cancelled():
             return
         error = task.exception()
-        if error is not None:
+        if isinstance(error, EngineStoppedError):
+            # It only met what ends the daemon anyway, and that has been told: no defect of this task.
+            log.info("task_ended", task=task.get_name(), why=str(error))
+            self.give_up(str(error))
+        elif error is not None:
             log.critical("task_failed", task=task.get_name(), error=str(error), exc_info=error)
             self.give_up(f"{task.get_name()} failed: {error}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -42,7 +43,8 @@ def add_journal(
     parsers.add_parser("stats", parents=ask, help="size, archives, disk, last check, backup and signed head")
     parsers.add_parser("check", parents=act, help="check the whole file and its hash chain, beside the running daemon")
     backup = parsers.add_parser("backup", parents=act, help="a whole copy, checked, while the daemon goes on")
-    backup.add_argument("target", metavar="TARGET", help="a new file, or a folder for one; the daemon writes it")
+    where = "a new file, or a folder for one; the daemon writes it (the folder 'backups' beside the journal)"
+    backup.add_argument("target", metavar="TARGET", nargs="?", help=where)
     archive = parsers.add_parser("archive", parents=act, help="move old records to a file that can be verified alone")
     archive.add_argument("--before", metavar="DATE", help="those before this day or moment, as 2026-01-14 (keep_days)")
     offline = argparse.ArgumentParser(add_help=False)
@@ -61,8 +63,12 @@ def add_journal(
 def arguments(options: argparse.Namespace) -> dict[str, JsonValue]:
     """The arguments of a request."""
     args: dict[str, JsonValue] = {}
-    if options.command2 == "backup":
-        args["target"] = str(Path(options.target).absolute())
+    if options.command2 == "backup" and options.target is not None:
+        target = Path(options.target).absolute()
+        args["target"] = str(target)
+        with suppress(OSError):  # what the caller may not see, the daemon may see all the same
+            found = (target if target.is_dir() else target.parent).stat()
+            args |= {"device": found.st_dev, "inode": found.st_ino}
     if options.command2 == "archive" and options.before is not None:
         args["before"] = options.before
     return args
@@ -109,7 +115,8 @@ def check_lines(result: Fields) -> list[str]:
     return [
         f"THE JOURNAL IS DAMAGED ({size} read):",
         *(f"  {one}" for one in result.texts("complaints")),
-        "Keep a copy of its folder. Stop the daemon, move the journal away, and restore a backup:",
+        "Stop the daemon, and keep all files of this journal (journal.db, -wal, -shm, .mark) aside; then restore a backup:",
+        "  cd STATE_DIR && mkdir old && mv journal.db* old/",
         "  gridlatch journal restore BACKUP",
     ]
 

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, default_site: str) -> int:
     work: dict[str, tuple[Callable[[], Told], Callable[[Fields], list[str]]]] = {
         "stats": (lambda: stats(path), stats_lines),
         "check": (lambda: check(path), check_lines),
-        "backup": (lambda: backup(path, Path(options.target)), backup_lines),
+        "backup": (lambda: backup(path, None if options.target is None else Path(options.target)), backup_lines),
         "restore": (lambda: restore(Path(options.backup), path, actor, user), restored_lines),
         "compact": (lambda: compact(path, actor, user), compacted_lines),
         "accept-loss": (lambda: accept_loss(path, actor, user, options.reason), loss_lines),
@@ -60,6 +60,8 @@ def run(options: argparse.Namespace, default_site: str) -> int:
         code = REFUSED if error.refused else NOT_FOUND if error.missing else FAILED
         return complain(str(error), code)
     tell(options, {**told}, lines(Fields(told)))
+    if unnoted := told.get("unnoted"):
+        print(f"gridlatch: done, but {unnoted}", file=sys.stderr)
     return FAILED if told.get("ok") is False else OK
 
 

@@ -37,10 +37,13 @@ async def check(desk: Desk, args: Arguments) -> Json:
 
 
 async def backup(desk: Desk, args: Arguments) -> Json:
-    """A whole copy, made while commits go on. target: a new file or an existing folder, as the daemon sees it."""
-    target = text(args, "target")
+    """A whole copy, made while commits go on. target: a new file or an existing folder, as the daemon sees it; left out:
+    the folder for backups beside the journal. device, inode: of the folder that the caller means, if it sees it."""
+    target = text(args, "target") if "target" in args else ""
+    device, inode = args.get("device"), args.get("inode")
+    seen = (device, inode) if isinstance(device, int) and isinstance(inode, int) else None
     async with desk.audited(args, "journal.backup", target=target):
-        return await _done(_care(desk).work.backup(Path(target)))
+        return await _done(_care(desk).work.backup(Path(target) if target else None, seen))
 
 
 async def archive(desk: Desk, args: Arguments) -> Json:

@@ -291,6 +291,7 @@ def test_a_fifo_does_not_hold_the_loader(site) -> None:
         ("devices.csv", "rtu2,192.0.2.12", "rtu3,192.0.2.13,502,1,\nrtu2,192.0.2.12", "'rtu3' has neither"),
         ("site.toml", "capacity_kw = 6000.0", "capacity_kw = 6.0", "in another unit"),
         ("site.toml", "poll_fast_s = 1.0", "poll_fast_s = 5.0", "often be stale"),
+        ("site.toml", "late_move_s = 60.0", "late_move_s = 29.0", "late_move_s = 30 or more is safe"),
     ],
 )
 def test_warnings(edited: Edited, file: str, old: str, new: str, warning: str) -> None:

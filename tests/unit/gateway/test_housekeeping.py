@@ -241,6 +241,46 @@ async def test_while_a_procedure_has_the_station_the_work_waits_but_not_for_ever
     assert house.care._due()
 
 
+async def test_a_check_that_a_wrong_clock_recorded_in_the_future_counts_as_none(
+    house: House, clock: list[datetime], quick: None
+) -> None:
+    told = {"event": "journal_checked", "at": "2036-01-14T03:30:00+00:00", "ok": True, "complaints": []}
+    house.station.engine.record("", "gateway", told)
+    await house.station.engine.on_disk()
+    task = asyncio.create_task(house.care.run())
+    await until(lambda: len(house.recorded("journal_checked")) == 2, "the check of this night")
+    task.cancel()
+    assert house.care._last_check == clock[0]
+
+
+async def test_an_archive_that_failed_is_tried_again_within_the_hour_and_not_only_the_next_night(
+    house: House, clock: list[datetime], quick: None
+) -> None:
+    house.settings(archive_dir=house.folder.parent / "unmounted")
+    task = asyncio.create_task(house.care.run())
+    await asyncio.sleep(0.05)
+    clock[0] += timedelta(minutes=31)
+    await until(lambda: "archiving" in house.care._failed, "the failure")
+    assert house.keys() == {"journal_archive_folder": CARE}, "one reason, one alarm"
+    assert (house.journal.archives, len(house.recorded("journal_checked"))) == ([], 1)
+    house.settings()
+    await until(lambda: house.journal.archives, "it is made up for")
+    await until(lambda: not house.care.troubles, "the alarms are over")
+    assert len(house.recorded("journal_checked")) == 1, "the check is not repeated for that"
+    task.cancel()
+
+
+async def test_an_archive_folder_that_is_not_there_is_an_alarm_long_before_the_next_archive(house: House) -> None:
+    house.care._last_check = module.wall_now()
+    house.settings(archive_dir=house.folder.parent / "unmounted")
+    await house.care._round()
+    assert house.keys() == {"journal_archive_folder": CARE}
+    assert "mount its disk" in house.care.warnings()[0]
+    house.settings(archive_dir=house.folder.parent / "unmounted", keep_days=0)
+    await house.care._round()
+    assert house.keys() == {}, "a site that archives nothing needs no folder"
+
+
 async def test_keep_days_of_none_archives_nothing_by_itself(house: House) -> None:
     house.settings(keep_days=0)
     await house.care._daily()
@@ -478,8 +518,15 @@ async def test_what_has_ended_before_the_cut_is_forgotten_first_and_what_lives_o
     clock.advance(60.0)
     await client.start_new("Ends", "late")
     await client.wait_for_completion("late")
+    house.settings(archive_dir=tmp_path.parent / "unmounted")
+    with pytest.raises(CareFailed, match="mount its disk"):
+        await house.care.work.archive(cut_us)
+    found = {row[0] for row in await house.station.engine.store.instances(kind="orchestration")}
+    assert found == {"early", "lives", "late"}, "nothing is forgotten for an archive that can't be written"
+    house.settings()
     (told,) = await house.care.work.archive(cut_us)
     assert told["forgotten"] == 1
+    assert "early" in {one.instance for one in house.station.store.records}, "its records are the archive's to take"
     found = {row[0] for row in await house.station.engine.store.instances(kind="orchestration")}
     assert found == {"lives", "late"}
     await house.station.engine.stop(0.1)

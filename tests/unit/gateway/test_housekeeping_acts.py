@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import pytest
 
 from gateway.housekeeping_acts import ACCEPT_LOSS, DONE, FAILED, FILE, Act, forget, loss_of, noted
 
@@ -62,3 +65,16 @@ def test_only_an_accepted_loss_is_told_as_one(tmp_path: Path) -> None:
     )
     assert told == "anna accepted a loss of the journal at noon (storm): it ends at 3"
     assert "not known" in str(loss_of({"op": ACCEPT_LOSS, "status": "interrupted", "actor": "anna"}))
+
+
+def test_a_torn_note_does_not_take_the_next_one_with_it(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b'{"op": "journal.res')
+    Act.begin(tmp_path, "journal.compact", "anna", "root").end(DONE, "")
+    assert [told["status"] for told in noted(tmp_path)] == ["unknown", "ok"]
+
+
+def test_a_disk_that_takes_half_a_note_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, content: real(descriptor, content[: len(content) // 2]))
+    with pytest.raises(OSError, match="No space left"):
+        Act.begin(tmp_path, "journal.compact", "anna", "root")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
+from gateway.durable import EngineStoppedError
 from gateway.shedding.gate import OutputGate
 from gateway.supervision import Supervision
 
@@ -27,6 +29,18 @@ async def test_a_task_that_fails_holds_outputs_and_ends_the_daemon(gate: OutputG
     await asyncio.wait_for(supervision.stop.wait(), 5)
     assert supervision.failed == "watch failed: no idea"
     assert (gate.held, gate.reason) == (True, "watch failed: no idea")
+
+
+async def test_a_task_that_only_met_the_end_of_the_journal_is_not_told_as_a_defect(gate: OutputGate) -> None:
+    async def meets_it() -> None:
+        raise EngineStoppedError("the gateway's journal failed: disk I/O error")
+
+    supervision = Supervision(gate)
+    with capture_logs() as told:
+        supervision.spawn(meets_it(), "bring-up")
+        await asyncio.wait_for(supervision.stop.wait(), 5)
+    assert [(one["event"], one["log_level"]) for one in told] == [("task_ended", "info")]
+    assert (supervision.failed, gate.held) == ("the gateway's journal failed: disk I/O error", True)
 
 
 async def test_a_task_that_ends_or_is_ended_is_no_defect(gate: OutputGate) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from gateway.cli import main
 from gateway.cli.fields import Fields
-from gateway.cli.journal import archive_lines, check_lines, stats_lines
+from gateway.cli.journal import archive_lines, arguments, check_lines, stats_lines
+from gateway.cli.parser import build_parser
 from gateway.durable.store import Batch, RecordRow
-from gateway.housekeeping_acts import noted
+from gateway.housekeeping_acts import Act, noted
 from journal import Journal, verify_file
 
 STATS = {
@@ -180,3 +182,53 @@ def test_what_is_not_there_is_not_found(site: Path, capsys: pytest.CaptureFixtur
     (site / "other" / "site.toml").write_text("")
     assert run(capsys, "compact", "--site", str(site / "other"))[0] == 3
     assert run(capsys, "restore", str(site / "none.db"), "--site", str(site / "other"))[0] == 3
+
+
+def test_a_restore_beside_the_rest_of_an_old_journal_says_how_to_move_all_of_it(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, "backup", str(site / "copy.db"))[0] == 0
+    state = site / "state"
+    (state / "journal.db").unlink()
+    code, _, err = run(capsys, "restore", str(site / "copy.db"))
+    command = f"mkdir {state}/old && mv {state}/journal.db* {state}/old/"
+    assert (code, command in err) == (4, True), err
+    subprocess.run(["sh", "-c", command], check=True)
+    assert run(capsys, "restore", str(site / "copy.db"))[0] == 0
+    assert verify_file(state / "journal.db").records == 3
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_full_disk_that_keeps_the_end_from_being_noted_hides_not_how_it_ended(
+    site: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    assert run(capsys, "backup", str(site / "copy.db"))[0] == 0
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Act, "end", full)
+    if not fails:
+        subprocess.run(["sh", "-c", f"mkdir {site}/old && mv {site}/state/journal.db* {site}/old/"], check=True)
+    code, out, err = run(capsys, "restore", str(site / "copy.db"))
+    assert "how it ended could not be noted ([Errno 28] No space left on device)" in err
+    assert (code, "Restored" in out, "nothing is overwritten" in err) == (
+        (4, False, True) if fails else (0, True, False)
+    )
+    assert noted(site / "state")[0]["status"] == "interrupted"
+
+
+def test_a_backup_without_a_target_lies_beside_the_journal(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "backup")[0] == 0
+    (copy,) = (site / "state" / "backups").glob("journal-*.db")
+    assert verify_file(copy).records == 3
+
+
+def test_the_daemon_is_told_which_folder_the_caller_means(tmp_path: Path) -> None:
+    parser = build_parser()
+    found = tmp_path.stat()
+    told = arguments(parser.parse_args(["journal", "backup", str(tmp_path / "copy.db")]))
+    assert told == {"target": str(tmp_path / "copy.db"), "device": found.st_dev, "inode": found.st_ino}
+    assert arguments(parser.parse_args(["journal", "backup", str(tmp_path)])) == told | {"target": str(tmp_path)}
+    assert arguments(parser.parse_args(["journal", "backup", "/none/b.db"])) == {"target": "/none/b.db"}
+    assert arguments(parser.parse_args(["journal", "backup"])) == {}

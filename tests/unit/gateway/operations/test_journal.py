@@ -25,12 +25,14 @@ class FakeWork:
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
+        self.seen: tuple[int, int] | None = None
         self.fails = ""
 
     async def check(self) -> dict[str, Any]:
         return await self._answer("check", {"ok": True})
 
-    async def backup(self, target: Path) -> dict[str, Any]:
+    async def backup(self, target: Path | None, seen: tuple[int, int] | None) -> dict[str, Any]:
+        self.seen = seen
         return await self._answer(target, {"file": str(target)})
 
     async def archive(self, before_us: int) -> list[dict[str, Any]]:
@@ -66,12 +68,15 @@ async def refusal(asked: Any) -> tuple[Code, str]:
 async def test_what_is_asked_is_on_record_with_who_asked(ask: Ask, work: FakeWork, station: Station) -> None:
     assert await ask("journal.stats") == {"batch": 3}
     assert await ask("journal.check", actor="olga") == {"ok": True}
-    assert await ask("journal.backup", target="/mnt/b.db", actor="olga") == {"file": "/mnt/b.db"}
+    assert await ask("journal.backup", target="/mnt/b.db", actor="olga", device=7, inode=9) == {"file": "/mnt/b.db"}
+    assert work.seen == (7, 9)
     assert [(one["op"], one["actor"], one.get("target")) for one in recorded(station)] == [
         ("journal.check", "olga (scada)", None),
         ("journal.backup", "olga (scada)", "/mnt/b.db"),
     ]
     assert work.asked == ["check", Path("/mnt/b.db")]
+    await ask("journal.backup", actor="olga")
+    assert (work.asked[-1], work.seen) == (None, None), "the daemon chooses"
 
 
 async def test_what_is_not_done_is_refused_with_the_reason_and_that_is_on_record(
