@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +30,12 @@ from gateway import __version__, logs
 from gateway.clock import SystemClock, wall_now
 from gateway.clock_check import ClockCheck
 from gateway.control import ControlServer, SocketInUse
+from gateway.device_key import DeviceKey, device_key
 from gateway.durable import Engine, Registry
 from gateway.durable.codec import Json
 from gateway.health import health_of, watchdog_of
 from gateway.housekeeping import Housekeeping
-from gateway.housekeeping_heads import Heads, signing
+from gateway.housekeeping_heads import Heads
 from gateway.http_call import register_http
 from gateway.notify import Notifier
 from gateway.operations import Desk, handlers
@@ -106,6 +108,7 @@ class Parts:
     observer: Observer
     watch: Watch
     heads: Heads
+    key: DeviceKey
     files: Files | None
     """Certificates and users of operators; None for a site without them."""
 
@@ -172,6 +175,7 @@ class Daemon:
             from gateway import operators  # OPC UA takes its time and memory: only where it is wanted
 
             files = operators.prepare(site.operators)
+        key = await device_key(state_dir, journal)
         trend = TrendStore(state_dir)
         observer = Observer(engine, field)
         parts = Parts(
@@ -184,7 +188,8 @@ class Daemon:
             trend,
             observer,
             Watch(engine, field, trend, observer, CommittedBreakers(engine), armed),
-            Heads(journal.head, signing(state_dir), lambda: field.site.journal.head_every_s),
+            Heads(journal.head, key.sign, lambda: field.site.journal.head_every_s),
+            key,
             files,
         )
         return cls(site, parts)
@@ -196,7 +201,9 @@ class Daemon:
         parts.engine.start()
         try:
             self._care.begin()
-            record(parts.engine, "started", version=__version__, config_sha256=self.site.sha256, site=self.site.name)
+            told = {"version": __version__, "config_sha256": self.site.sha256, "site": self.site.name}
+            record(parts.engine, "started", **told, key=parts.key.fingerprint)
+            parts.key.record(parts.engine, os.getpid())
             health = health_of(parts, self.site, self._outputs, self._care, self._door_status, self._warnings)
             desk = Desk(parts.engine, parts.field, parts.watch, parts.clock, health, parts.journal)
             gateway = self.site.gateway
@@ -281,4 +288,5 @@ class Daemon:
 
     def _warnings(self) -> list[str]:
         told = [warning for warning in (self._clock_check.warning, self._reload.refused) if warning]
+        told += self.parts.key.warnings()
         return told if self._door is None else [*told, *self._door.warnings()]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
@@ -70,22 +69,3 @@ class Heads:
         self.sent = SentHead(head.batch, head.seq, head.hash_hex, line, wall_now().isoformat(timespec="seconds"))
         log.info("journal_head", batch=head.batch, seq=head.seq, hash=head.hash_hex, signed=line)
         return self.sent
-
-
-def signing(folder: Path) -> Callable[[Head], str]:
-    """Signs heads with the device's key in this folder, which is made where there is none.
-
-    A key that can't be used is no reason not to shed: each signing says why then. Errors: none.
-    """
-    from gateway.evidence.errors import SigningError
-    from gateway.evidence.signing import Signer  # its library takes its time to load
-
-    try:
-        return Signer.open(folder).sign
-    except (SigningError, OSError) as error:
-        why = str(error)
-
-    def unsigned(_: Head) -> str:
-        raise SigningError(why)
-
-    return unsigned

@@ -111,6 +111,11 @@ class JournalFile:
         with self._moment():
             return reader.records(self._connection, after_seq, up_to_seq, limit, None)
 
+    def latest(self, instance: str, limit: int = 1_000) -> Records:
+        """The last records of one instance, newest first. Raises JournalCorrupt if the links between them are broken."""
+        with self._moment():
+            return reader.latest(self._connection, instance, limit, None)
+
     def archives(self) -> list[Archived]:
         """The parts of the log that are in archives, oldest first."""
         with self._moment():

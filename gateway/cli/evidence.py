@@ -14,14 +14,15 @@ import sys
 from pathlib import Path
 
 from gateway.cli.commands import ACT_TIMEOUT_S, UsageError, login_user
+from gateway.cli.evidence_parser import KINDS_AT_MOST
 from gateway.cli.site_paths import journal_of, socket_of
 from gateway.clock import iso, to_us, wall_now
 from gateway.control_client import ControlError, DaemonUnreachable, JsonValue, call
 from gateway.evidence import eop004
-from gateway.evidence.entry import LAST_US, Wanted
+from gateway.evidence.entry import LAST_US, Wanted, visible
 from gateway.evidence.errors import CantCheck, EvidenceError, RecordError, SigningError
 from gateway.evidence.exporting import MESSAGE_BYTES, Exported, export, send
-from gateway.evidence.reading import KeptHead, Source, open_record
+from gateway.evidence.reading import KeptHead, Source, identity_of, open_record
 from gateway.evidence.signing import (
     KEY_FILE,
     PUBLIC_FILE,
@@ -35,8 +36,10 @@ from gateway.evidence.sinks import UDP_AT_MOST, Target, to_collector, to_file, t
 from gateway.evidence.verifying import Finding, verify
 
 DONE, FAILED, USAGE = 0, 1, 2
+_TOLD_AT_MOST = 400
+"""Characters that the daemon takes for one value of a record."""
 _SIGNED = re.compile(r"gridlatch-head-1 [^\"]* sig=[A-Za-z0-9+/=]+")
-_PLAIN = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})")
+_PLAIN = re.compile(r"([0-9]{1,18}):([0-9a-fA-F]{64})")
 
 
 def run(options: argparse.Namespace, default_site: str) -> int:
@@ -67,7 +70,7 @@ def run_verify(options: argparse.Namespace, default_site: str) -> int:
             else:
                 check_line(signed[0], key)
         elif plain is not None:
-            head = KeptHead(int(plain[1]), plain[2])
+            head = KeptHead(int(plain[1]), plain[2].lower())
         else:
             raise UsageError("--head is a signed line (gridlatch-head-1 …) or BATCH:HASH, as in 543:0c50789e…")
     findings = verify(options.files or [journal_of(options, default_site)], head, key)
@@ -83,9 +86,11 @@ def run_verify(options: argparse.Namespace, default_site: str) -> int:
 
 
 def _print_finding(finding: Finding) -> None:
-    print(f"{finding.file}: {'whole' if finding.ok else 'NOT WHOLE'} ({finding.kind})")
+    print(f"{visible(str(finding.file))}: {'whole' if finding.ok else 'NOT WHOLE'} ({finding.kind})")
     for sentence in finding.says:
         print(f"    {sentence}")
+    for sentence in finding.unchecked:
+        print(f"    not checked: {sentence}")
     if finding.batch:
         print(f"    head {finding.batch}:{finding.hash_hex}")
 
@@ -94,10 +99,11 @@ def _verified(findings: list[Finding], head: KeptHead | None) -> dict[str, objec
     whole = all(one.ok for one in findings) and (head is None or any(one.holds for one in findings))
     files = [
         {
-            "file": str(one.file),
+            "file": visible(str(one.file)),
             "kind": one.kind,
             "ok": one.ok,
             "says": one.says,
+            "unchecked": one.unchecked,
             "journal": one.journal,
             "batch": one.batch,
             "hash": one.hash_hex,
@@ -113,15 +119,26 @@ def _verified(findings: list[Finding], head: KeptHead | None) -> dict[str, objec
 def run_export(options: argparse.Namespace, default_site: str) -> int:
     """Write or send an export. Errors: UsageError, RecordError, SinkError, SigningError."""
     target = _target(options)
-    path = options.journal or journal_of(options, default_site)
-    wanted = Wanted(*_span(options), options.feeder, options.actor, tuple(options.kind))
-    signer = _signer(path.parent)
-    if options.journal is None:
-        _record(options, default_site, wanted)
+    home = _home(options, default_site)
+    path = options.journal or home
+    if path is None:
+        raise UsageError("there is no journal")  # without --journal, _home has said why
+    if len(options.kind) > KINDS_AT_MOST:
+        raise UsageError(f"--kind was given {len(options.kind)} times; {KINDS_AT_MOST} is the limit")
+    wanted = Wanted(*_span(options), options.feeder or "", options.actor or "", tuple(options.kind))
+    own = home is not None and _same(path, home)
+    if own:  # first: so the export holds the record of itself
+        _record(options, default_site, wanted, path)
     with open_record(path) as source:
+        part = own or (home is not None and identity_of(home) == source.origin.journal)
+        if part and not own:
+            _record(options, default_site, wanted, path)
+        elif not part:
+            _say("this export is not on record: what is exported is no part of this site's journal")
+        signer = _signer([path.resolve().parent, *([home.resolve().parent] if part and home is not None else [])])
         done = _write(options, target, source, wanted, signer)
         _tell_gaps(source)
-    goal = str(target or options.out or "standard output")
+    goal = visible(str(target or options.out or "standard output"))
     if options.json and goal != "standard output":
         told = {"entries": done.entries, "first": done.first, "last": done.last, "to": goal, "seal": done.seal}
         print(json.dumps(told, indent=2))
@@ -133,6 +150,23 @@ def run_export(options: argparse.Namespace, default_site: str) -> int:
     if target is not None and target.way == "udp":
         _say("UDP tells nobody what arrived: compare the collector's count, or use tcp:// or tls://")
     return DONE
+
+
+def _home(options: argparse.Namespace, default_site: str) -> Path | None:
+    """The site's journal; None if another one is exported and no site is known. Errors: UsageError."""
+    try:
+        return journal_of(options, default_site)
+    except UsageError:
+        if options.journal is None or options.site is not None:
+            raise
+        return None
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return one == other
 
 
 def _write(
@@ -173,21 +207,30 @@ def _span(options: argparse.Namespace) -> tuple[int, int]:
     return since_us, until_us
 
 
-def _signer(folder: Path) -> Signer | None:
-    """The device's key, if it lies beside the journal and may be read."""
-    try:
-        return Signer.load(folder / KEY_FILE)
-    except FileNotFoundError:
-        _say(f"not signed: there is no {KEY_FILE} beside the journal")
-    except OSError as error:
-        _say(f"not signed: {folder / KEY_FILE} can't be read: {error.strerror}")
+def _signer(folders: list[Path]) -> Signer | None:
+    """The device's key, if it lies in one of these folders and may be read."""
+    for folder in folders:
+        try:
+            return Signer.load(folder / KEY_FILE)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            _say(f"not signed: {folder / KEY_FILE} can't be read: {error.strerror}")
+        except SigningError as error:
+            _say(f"not signed: {error}")
+        return None
+    _say(f"not signed: there is no {KEY_FILE} beside the journal")
     return None
 
 
-def _record(options: argparse.Namespace, default_site: str, wanted: Wanted) -> None:
+def _record(options: argparse.Namespace, default_site: str, wanted: Wanted, path: Path) -> None:
     """Have a running daemon write down who exports what, ahead of it."""
-    told: dict[str, JsonValue] = {"format": options.format, "to": str(options.to or options.out or "standard output")}
-    told |= {"filter": json.dumps(wanted.as_json(), ensure_ascii=False), "actor": login_user()}
+    goal = visible(str(options.to or options.out or "standard output"))
+    words = {"from": visible(path.name), "to": goal, "filter": json.dumps(wanted.as_json(), ensure_ascii=False)}
+    told: dict[str, JsonValue] = {"format": options.format, "actor": login_user()}
+    told |= {
+        key: text if len(text) <= _TOLD_AT_MOST else f"{text[: _TOLD_AT_MOST - 1]}…" for key, text in words.items()
+    }
     try:
         call(socket_of(options, default_site), "audit.exported", told, ACT_TIMEOUT_S)
     except (DaemonUnreachable, ControlError) as error:
@@ -225,8 +268,14 @@ def run_report(options: argparse.Namespace, default_site: str) -> int:
 
 
 def show_key(options: argparse.Namespace, default_site: str) -> int:
-    """The public half. Errors: UsageError, SigningError, RecordError."""
+    """The public half, of a new key if one is asked for. Errors: UsageError, SigningError, RecordError."""
     path = journal_of(options, default_site).with_name(PUBLIC_FILE)
+    if options.new:
+        try:
+            Signer.make(path.parent)
+        except OSError as error:
+            raise SigningError(f"no key can be made in {path.parent}: {error.strerror}") from None
+        _say("the daemon signs with the new key from its next start on, and records the change")
     try:
         text, key = path.read_text(), load_public(path)
     except OSError as error:
@@ -239,4 +288,4 @@ def show_key(options: argparse.Namespace, default_site: str) -> int:
 
 
 def _say(sentence: str) -> None:
-    print(f"gridlatch: {sentence}", file=sys.stderr)
+    print(f"gridlatch: {visible(sentence)}", file=sys.stderr)

@@ -6,12 +6,15 @@ import argparse
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 FORMATS = ("csv", "jsonl", "comfede", "syslog")
+NAME_BYTES_AT_MOST: Final = 200
+KINDS_AT_MOST: Final = 50
+"""With names no longer than that, so that the seal, which tells them all, is found again at the end of a file."""
 
 
 def add_evidence(commands: Subparsers, ask: Sequence[argparse.ArgumentParser]) -> None:
@@ -21,8 +24,9 @@ def add_evidence(commands: Subparsers, ask: Sequence[argparse.ArgumentParser]) -
         parents=ask,
         help="check the journal's hash chain; or files: journals, archives, exports",
         description="Without FILE the daemon checks its journal (without a daemon, the site's is read). With FILEs, "
-        "journals, archives and exports are checked by themselves and against each other. Exit codes: 0 whole, 1 not "
-        "whole, 2 nothing could be checked.",
+        "journals, archives and exports are checked by themselves and against each other. What could not be compared (no "
+        "mark beside a journal, no key, archives that were not given) is said as 'not checked'. Exit codes: 0 whole as far "
+        "as it was checked, 1 not whole, 2 nothing could be checked.",
     )
     verify.add_argument("files", metavar="FILE", nargs="*", type=Path, help="a journal, an archive, an exported file")
     verify.add_argument(
@@ -43,10 +47,10 @@ def add_evidence(commands: Subparsers, ask: Sequence[argparse.ArgumentParser]) -
     goal.add_argument("-o", "--out", metavar="FILE", type=Path, help="a new file (default: standard output)")
     goal.add_argument("--to", metavar="URL", help="a collector: udp://HOST:PORT, tcp://…, tls://… (syslog only)")
     _add_span(export)
-    export.add_argument("--feeder", metavar="F", default="", help="its breaker's records, and what names it")
-    export.add_argument("--actor", metavar="NAME", default="", help="only of this user, or of who gave this name")
+    export.add_argument("--feeder", metavar="F", type=_name, help="its breaker's records, and what names it")
+    export.add_argument("--actor", metavar="NAME", type=_name, help="only of this user, or of who gave this name")
     export.add_argument(
-        "--kind", metavar="KIND", action="append", default=[], help="such as audit, gateway, turn, note"
+        "--kind", metavar="KIND", action="append", default=[], type=_name, help="such as audit, gateway, turn, note"
     )
     export.add_argument("--journal", metavar="FILE", type=Path, help="this journal, copy or archive, not the site's")
     export.add_argument("--tls-ca", metavar="FILE", type=Path, help="whom to trust (PEM), instead of the system's list")
@@ -62,7 +66,8 @@ def add_evidence(commands: Subparsers, ask: Sequence[argparse.ArgumentParser]) -
     report.add_argument("--format", choices=("eop004",), default="eop004")
     report.add_argument("-o", "--out", metavar="FILE", type=Path, help="a new file (default: standard output)")
     report.add_argument("--journal", metavar="FILE", type=Path, help="this journal, copy or archive, not the site's")
-    commands.add_parser("key", parents=ask, help="the public key of the device: keep it elsewhere")
+    key = commands.add_parser("key", parents=ask, help="the public key of the device: keep it elsewhere")
+    key.add_argument("--new", action="store_true", help="make a new key where the old one is lost for good")
 
 
 def needs_files(options: argparse.Namespace) -> bool:
@@ -75,6 +80,12 @@ def needs_files(options: argparse.Namespace) -> bool:
 def _add_span(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", type=_moment, help="from this time on, as 2026-01-14T08:30Z")
     parser.add_argument("--until", metavar="TIME", type=_moment, help="and up to this time")
+
+
+def _name(text: str) -> str:
+    if not text or len(text.encode(errors="replace")) > NAME_BYTES_AT_MOST or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text[:80]!a} is no name: it is empty, too long, or not printable")
+    return text
 
 
 def _moment(text: str) -> datetime:

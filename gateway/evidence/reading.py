@@ -62,6 +62,15 @@ def first_bytes(path: Path) -> bytes:
         return file.read(16)
 
 
+def identity_of(journal: Path) -> str:
+    """The identity of a journal in hexadecimal digits; empty if it can't be read."""
+    try:
+        with JournalFile.open(journal) as file:
+            return file.identity().hex()
+    except (JournalError, OSError):
+        return ""
+
+
 class JournalSource:
     """A journal as it was when this was made: what is committed later is not given."""
 

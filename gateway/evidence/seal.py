@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import quote, unquote
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.evidence.errors import NotSealed, SigningError
@@ -76,6 +77,16 @@ class SealedFile:
     filter: Mapping[str, object]
     exported: str
     signed_by: str
+
+
+class _Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What ``Wanted.as_json`` tells, in its order."""
+
+    since: str = ""
+    until: str = ""
+    feeder: str = ""
+    actor: str = ""
+    kinds: list[str] = msgspec.field(default_factory=list)
 
 
 class Sealer:
@@ -137,9 +148,23 @@ def check_export(
         raise NotSealed("its content is not what was exported: something in it was changed, added, removed or moved")
     signed_by = _check_signature(seal, found[11].decode(), key)
     entries, first, last, batch, archived_to = (int(found[n]) for n in (2, 3, 4, 6, 8))
-    told = json.loads(unquote(found[9].decode()))
+    told = _filter(found[9].decode())
+    if bool(entries) < bool(first) or first > last or (batch == 0 and entries):
+        raise NotSealed("its seal contradicts itself: no export has such numbers")
     journal, hash_hex, exported = (found[n].decode() for n in (5, 7, 10))
     return SealedFile(form, entries, first, last, journal, batch, hash_hex, archived_to, told, exported, signed_by)
+
+
+def _filter(text: str) -> dict[str, object]:
+    """What was asked for. Only what an export writes is taken: anything else was made by something else."""
+    try:
+        asked = msgspec.json.decode(unquote(text, errors="strict"), type=_Asked)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise NotSealed("its seal names no filter that an export could have had") from None
+    told = msgspec.to_builtins(asked)
+    if quote(json.dumps(told, ensure_ascii=False, separators=(",", ":")), safe="") != text:
+        raise NotSealed("its seal names its filter in other words than an export does")
+    return dict(told)
 
 
 def _check_signature(seal: str, key_text: str, key: Ed25519PublicKey | None) -> str:

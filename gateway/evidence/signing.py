@@ -9,7 +9,9 @@ A signed head is one line of text, which a log, an OPC UA variable and a sheet o
     gridlatch-head-1 batch=543 seq=9120 hash=0c50… time_us=1768377600000000 key=9f2c41d07be8a653 sig=mK3…
 
 The signature (base64) covers the bytes of the line before " sig=". What must stay true: a key once made is never replaced
-by the software. On a crash here: the key is in place whole (it is renamed into place) or is made at the next start.
+by the software of its own accord: where one is known to have been (by its public half, or by the journal), a new one is
+made by a person's command alone; a private key that does not fit the public half beside it signs nothing. On a crash here:
+the key is in place whole (it is renamed into place) or is made at the next start.
 """
 
 from __future__ import annotations
@@ -78,32 +80,62 @@ class Signer:
         self.fingerprint = fingerprint(self.public)
 
     @classmethod
-    def open(cls, folder: Path) -> Signer:
-        """The key of this folder; made, with its public half beside it, where there is none.
+    def open(cls, folder: Path, known: str = "") -> Signer:
+        """The key of this folder; made, with its public half beside it, where there never was one.
 
-        Errors: SigningError (what is there is no Ed25519 key), OSError.
+        known: fingerprint of the key that this device had at its last start, empty if none is on record.
+        Errors: SigningError (there was a key and it is gone; what is there is no Ed25519 key; the halves don't fit),
+        OSError.
         """
-        path = folder / KEY_FILE
+        path, public = folder / KEY_FILE, folder / PUBLIC_FILE
         if not path.exists():
-            made = Ed25519PrivateKey.generate()
-            _put(path, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+            if public.exists() or known:
+                told = f"{PUBLIC_FILE} is there" if public.exists() else f"the journal knows key {known}"
+                raise SigningError(
+                    f"{path} is gone, and {told}: put it back from a backup; if it is lost for good, make a new one by "
+                    "'gridlatch audit key --new'"
+                )
+            return cls.make(folder)
         signer = cls.load(path)
-        public = folder / PUBLIC_FILE
-        text = signer.public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        if not public.exists() or public.read_bytes() != text:
-            _put(public, text, 0o644)
+        if not public.exists():
+            _put(public, _pem(signer.public), 0o644)
         return signer
 
     @classmethod
+    def make(cls, folder: Path) -> Signer:
+        """A new key, where there is none. The public half of the one before stays, under its fingerprint.
+
+        Errors: SigningError (there is a key), OSError.
+        """
+        path, public = folder / KEY_FILE, folder / PUBLIC_FILE
+        if path.exists():
+            raise SigningError(f"{path} is there: a key that can sign is not replaced")
+        if public.exists():
+            try:
+                public.rename(public.with_name(f"device-{fingerprint(load_public(public))}.pub"))
+            except SigningError:
+                public.rename(public.with_name("device-unreadable.pub"))
+        made = Ed25519PrivateKey.generate()
+        _put(path, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+        _put(public, _pem(made.public_key()), 0o644)
+        return cls(made)
+
+    @classmethod
     def load(cls, path: Path) -> Signer:
-        """A key that is there. Errors: SigningError, OSError."""
+        """A key that is there, and fits the public half beside it if that is there. Errors: SigningError, OSError."""
         try:
             key = load_pem_private_key(path.read_bytes(), None)
         except (ValueError, TypeError) as error:
             raise SigningError(f"{path} holds no key that can be read: {error}") from None
         if not isinstance(key, Ed25519PrivateKey):
             raise SigningError(f"{path} holds a key of another kind than Ed25519")
-        return cls(key)
+        signer, public = cls(key), path.with_name(PUBLIC_FILE)
+        if public.exists() and (told := fingerprint(load_public(public))) != signer.fingerprint:
+            raise SigningError(
+                f"{path} is damaged or was exchanged: it is key {signer.fingerprint}, and {PUBLIC_FILE} beside it is that "
+                f"of key {told}; put back the one that is wrong"
+            )
+        return signer
 
     def sign(self, head: Head) -> str:
         """A head as a signed line."""
@@ -113,6 +145,10 @@ class Signer:
     def sign_line(self, line: str) -> str:
         """The line with " sig=" and the signature of all before it."""
         return f"{line} sig={base64.b64encode(self._key.sign(line.encode())).decode()}"
+
+
+def _pem(key: Ed25519PublicKey) -> bytes:
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def public_hex(key: Ed25519PublicKey) -> str:
@@ -177,6 +213,9 @@ def _put(path: Path, content: bytes, mode: int) -> None:
         new.unlink()
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
+        if os.geteuid() == 0:  # what root makes here, the daemon's user must be able to read
+            owner = path.parent.stat()
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -9,11 +9,13 @@ it is paced, and the caller says so. On a crash here: a file named ``.part``, wi
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
 import ssl
 import struct
+import tempfile
 import termios
 import time
 from collections.abc import Iterator
@@ -32,6 +34,10 @@ UDP_PAUSE_EVERY: Final = 50
 UDP_PAUSE_S: Final = 0.01
 """At most 5,000 messages a second over UDP."""
 UDP_AT_MOST: Final = 65_507
+_NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
+"""How a file system says that a file can't have a second name. EACCES: some network file systems say so."""
+_NAME_KEPT: Final = 60
+"""Characters of the name that its part has, too."""
 PORTS: Final = {"udp": 514, "tcp": 514, "tls": 6514}
 
 
@@ -87,21 +93,56 @@ def to_stream(file: IO[bytes]) -> Iterator[Sink]:
 @contextlib.contextmanager
 def to_file(path: Path) -> Iterator[Sink]:
     """A new file, readable by its owner and group. Errors: SinkError (it exists, it can't be written)."""
-    part = path.with_name(path.name + ".part")
-    if path.exists():
+    if os.path.lexists(path):
         raise SinkError(f"{path} exists already: evidence is not written over; take another name")
+    part: Path | None = None
     try:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        # A name of its own: two exports to one name must not write into one another.
+        descriptor, name = tempfile.mkstemp(".part", path.name[:_NAME_KEPT] + ".", path.parent)
+        part = Path(name)
         with os.fdopen(descriptor, "wb", buffering=1 << 18) as file:
+            with contextlib.suppress(PermissionError):  # where files have no permissions of their own
+                os.fchmod(file.fileno(), 0o640)
             yield _Stream(file, str(path))
             file.flush()
             os.fsync(file.fileno())
-        os.link(part, path)  # unlike a rename it never replaces what came there meanwhile
-        part.unlink()
+        _name(part, path)
+        _sync_folder(path.parent)
+    except FileExistsError as error:
+        raise SinkError(f"{path} exists meanwhile: evidence is not written over; take another name") from error
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise SinkError(f"{path} can't be written: {error.strerror}") from error
+    finally:
+        if part is not None:
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+
+def _name(part: Path, path: Path) -> None:
+    """Give the whole file its name, without taking it from another one. Errors: FileExistsError, OSError."""
+    try:
+        os.link(part, path)  # unlike a rename it never replaces what came there meanwhile
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # FAT and some network file systems know no second names. The name is taken first, by an empty file that is ours
+        # (made here, or not at all); a crash between these two steps leaves it empty, without a seal.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
+        try:
+            part.rename(path)
+        except OSError:
+            path.unlink()
+            raise
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class _Datagrams:

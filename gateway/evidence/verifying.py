@@ -2,8 +2,9 @@
 
 A journal is read from its first batch on; archives are held against each other in their order, and against the journal
 that names them; an export by its seal, and its head against the journal or archive of the same identity that is given with
-it. A head that was kept elsewhere must be in the chain of one of them. What must stay true: what could not be compared
-is said, it never counts as good. Only reads; a crash here changes nothing.
+it. A head that was kept elsewhere must be in the chain of one of them. The mark is that beside the journal itself, also
+where a link leads to it. What must stay true: what could not be compared is said (``unchecked``), it never counts as good;
+texts out of the files are told as printable ones. Only reads; a crash here changes nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from gateway.clock import iso
+from gateway.device_key import RECORDED_AS, key_told
+from gateway.evidence.entry import visible
 from gateway.evidence.errors import CantCheck, NotSealed
 from gateway.evidence.formats import CLOSINGS
 from gateway.evidence.reading import GZIP, SQLITE, KeptHead, first_bytes
@@ -28,17 +32,21 @@ from journal import (
     verify_archive,
     verify_file,
 )
-from journal.mark import read_mark
+from journal.chain import genesis
+from journal.mark import MarkFound, mark_path, read_mark
+from journal.rows import RecordTuple
 
 
 @dataclass(slots=True)
 class Finding:
-    """What was found of one file, as sentences. ok: nothing that contradicts. holds: it holds the head that was given."""
+    """What was found of one file, as sentences. ok: nothing that contradicts. holds: it holds the head that was given.
+    unchecked: what could not be compared, hence may be wrong all the same."""
 
     file: Path
     kind: str
     ok: bool
     says: list[str]
+    unchecked: list[str] = field(default_factory=list)
     journal: str = ""
     batch: int = 0
     hash_hex: str = ""
@@ -62,7 +70,7 @@ def verify(files: Sequence[Path], head: KeptHead | None, key: Ed25519PublicKey |
         if head is not None:
             _compare(finding, head)
         if chains and all(chain.journal != told.journal for chain in chains):
-            finding.says.append("it comes from another journal than those that were given")
+            finding.unchecked.append("it comes from another journal than those that were given")
     return [*chains, *(finding for finding, _ in sealed)]
 
 
@@ -84,18 +92,22 @@ def _export(file: Path, key: Ed25519PublicKey | None) -> tuple[Finding, SealedFi
     except NotSealed as error:
         return Finding(file, "export", False, [str(error)]), None
     says = [f"{told.format}, {told.entries} entries, records {told.first} to {told.last}, exported {told.exported}"]
-    asked = ", ".join(f"{name} {value}" for name, value in told.filter.items())
+    asked = ", ".join(f"{name} {_words(value)}" for name, value in told.filter.items())
     says.append(f"only: {asked}" if asked else "everything that the journal held")
     if told.archived_to:
         says.append(f"records up to {told.archived_to} had been archived before: only few of them are in it")
+    unchecked = []
     if not told.signed_by:
-        says.append("not signed: who changes it can make a new seal")
+        unchecked.append("not signed: who changes it can make a new seal")
     elif key is None:
-        says.append(f"signed by key {told.signed_by}; whose that is was not checked (--key)")
+        unchecked.append(f"signed by key {told.signed_by}; whose that is was not checked (--key)")
     else:
         says.append(f"signed by key {told.signed_by}, the one that was given")
     details: dict[str, object] = {"format": told.format, "filter": dict(told.filter), "signed_by": told.signed_by}
-    finding = Finding(file, "export", True, says, told.journal, told.batch, told.hash_hex, told.entries)
+    finding = Finding(file, "export", True, says, unchecked, told.journal, told.batch, told.hash_hex, told.entries)
+    if not told.batch and told.hash_hex != genesis(bytes.fromhex(told.journal)).hex():
+        finding.ok = False
+        says.append("its head is that of no journal: an empty one begins with another hash")
     finding.details = {**details, "exported": told.exported, "archived_to": told.archived_to}
     return finding, told
 
@@ -107,7 +119,7 @@ def _archives(files: Sequence[Path], heads: Sequence[KeptHead]) -> list[tuple[Fi
         try:
             results.append(verify_archive(file))
         except JournalError as error:
-            found.append((Finding(file, "archive", False, [str(error)]), None))
+            found.append((Finding(file, "archive", False, [visible(str(error))]), None))
         except OSError as error:
             raise CantCheck(f"{file} can't be read: {error.strerror}") from error
     results.sort(key=lambda one: (one.identity, one.first_batch))
@@ -120,17 +132,20 @@ def _archives(files: Sequence[Path], heads: Sequence[KeptHead]) -> list[tuple[Fi
 
 def _archive(result: ArchiveResult, before: ArchiveResult | None, heads: Sequence[KeptHead]) -> Finding:
     says = [f"batches {result.first_batch} to {result.head.batch}, {result.records} records"]
+    unchecked: list[str] = []
     ok = result.ok
     if result.reason is not None:
-        says.append(result.reason)
+        says.append(visible(result.reason))
     if before is not None and before.identity == result.identity and ok:
         if before.head.batch + 1 == result.first_batch:
             again = verify_archive(result.file, before)
             ok = again.ok
             says.append(again.reason or f"continues {before.file.name}")
         else:
-            says.append(f"does not follow {before.file.name}: what lies between was not given")
-    finding = Finding(result.file, "archive", ok, says, result.identity, result.head.batch, result.head.hash_hex)
+            unchecked.append(f"does not follow {before.file.name}: what lies between was not given")
+    finding = Finding(
+        result.file, "archive", ok, says, unchecked, result.identity, result.head.batch, result.head.hash_hex
+    )
     finding.records = result.records
     for head in heads:
         if head.may_be_of(result.identity) and result.first_batch <= head.batch <= result.head.batch and ok:
@@ -142,24 +157,27 @@ def _archive(result: ArchiveResult, before: ArchiveResult | None, heads: Sequenc
 def _journal(
     file: Path, heads: Sequence[KeptHead], archives: Sequence[tuple[Finding, ArchiveResult | None]]
 ) -> Finding:
-    marked = read_mark(file)[1]  # first: what is committed from here on may be more, never less
+    state, marked = read_mark(file.resolve())  # first: what is committed from here on may be more, never less
     try:
         result = verify_file(file)
     except (JournalNotFound, JournalCorrupt) as error:
-        return Finding(file, "journal", False, [str(error)])
+        return Finding(file, "journal", False, [visible(str(error))])
     except (JournalError, OSError) as error:
         raise CantCheck(str(error)) from error
     says = [f"{result.batches} batches, {result.records} records"]
-    finding = Finding(file, "journal", result.ok, says, "", result.head.batch, result.head.hash_hex, result.records)
+    finding = Finding(file, "journal", result.ok, says, [], "", result.head.batch, result.head.hash_hex, result.records)
     if not result.ok:
-        says.append(f"batch {result.first_bad_batch}: {result.reason}")
+        says.append(f"batch {result.first_bad_batch}: {visible(str(result.reason))}")
         return finding
+    known: Sequence[Archived] = ()
     try:
         with JournalFile.open(file) as opened:
             known, finding.journal = opened.archives(), opened.identity().hex()
+            keys = opened.latest(RECORDED_AS)
     except JournalError as error:
-        known = []
-        says.append(str(error))
+        finding.unchecked.append(f"its archives and keys could not be read: {visible(str(error))}")
+    else:
+        _tell_keys(finding, keys)
     _hold_archives(finding, known, archives)
     if marked is not None:
         own = KeptHead(marked.head.batch, marked.head.hash_hex, marked.identity.hex(), "the mark's")
@@ -171,12 +189,48 @@ def _journal(
     for head in heads:
         if not head.may_be_of(finding.journal):
             continue
-        if head.batch < cut:
-            says.append(f"{head.whose} batch {head.batch} is archived: it is in {_holding(known, head.batch)}")
-            continue
-        told = verify_file(file, from_batch=max(head.batch, 1), expect=head.as_head())
-        _note(finding, head, told.ok, told.reason)
+        if not head.batch:
+            _hold_nothing(finding, head)
+        elif head.batch < cut:
+            finding.unchecked.append(
+                f"{head.whose} batch {head.batch} is archived: it is in {_holding(known, head.batch)}"
+            )
+        else:
+            told = verify_file(file, from_batch=max(head.batch, 1), expect=head.as_head())
+            _note(finding, head, told.ok, told.reason)
+    if marked is None and not finding.holds:
+        _tell_no_mark(finding, state, mark_path(file.resolve()))
     return finding
+
+
+def _tell_no_mark(finding: Finding, state: MarkFound, mark: Path) -> None:
+    """Only a mark, or a head that was kept elsewhere, shows that the last batches were cut off."""
+    why = "there is no mark" if state is MarkFound.NONE else "the mark is damaged, or can't be read"
+    finding.unchecked.append(
+        f"whether its last batches were cut off: {why} ({mark.name} beside it); a head that was kept elsewhere (--head) "
+        "would show it"
+    )
+
+
+def _hold_nothing(finding: Finding, head: KeptHead) -> None:
+    """Batch 0 stands for an empty journal, whose hash is made of its identity alone: any other is no head."""
+    begins = finding.journal and genesis(bytes.fromhex(finding.journal)).hex()
+    if head.hash_hex == begins:
+        finding.says.append(f"begins as {head.whose} head of an empty journal says")
+        finding.holds = finding.holds or not head.journal
+    else:
+        finding.ok = False
+        finding.says.append(f"{head.whose} batch 0 is not how it begins")
+
+
+def _tell_keys(finding: Finding, records: Sequence[RecordTuple]) -> None:
+    """Which key signed heads and exports, since which record: by the journal's own word. Oldest first."""
+    keys = [{"key": key_told(payload), "since": seq, "time": iso(us)} for seq, _, _, us, payload in reversed(records)]
+    for number, one in enumerate(keys):
+        changed = "; A CHANGED KEY: was that meant?" if number else ""
+        finding.says.append(f"key {visible(str(one['key']))} signs since record {one['since']}, {one['time']}{changed}")
+    if keys:
+        finding.details["keys"] = keys
 
 
 def _note(finding: Finding, head: KeptHead, ok: bool, reason: str | None) -> None:
@@ -184,7 +238,7 @@ def _note(finding: Finding, head: KeptHead, ok: bool, reason: str | None) -> Non
     finding.ok = finding.ok and ok
     finding.holds = finding.holds or (ok and not head.journal)
     finding.says.append(
-        f"holds {head.whose} batch {head.batch}" if ok else f"{head.whose} batch {head.batch}: {reason}"
+        f"holds {head.whose} batch {head.batch}" if ok else f"{head.whose} batch {head.batch}: {visible(str(reason))}"
     )
 
 
@@ -204,7 +258,7 @@ def _hold_archives(
             f"{len(known) - len(missing)} of its {len(known)} archives were given, and are those it names"
         )
     if missing:
-        finding.says.append(f"not looked at: {len(missing)} archives, {missing[0]}{' …' if missing[1:] else ''}")
+        finding.unchecked.append(f"{len(missing)} archives, {missing[0]}{' …' if missing[1:] else ''}")
 
 
 def _holding(known: Sequence[Archived], batch: int) -> str:
@@ -212,7 +266,7 @@ def _holding(known: Sequence[Archived], batch: int) -> str:
 
 
 def _compare(finding: Finding, head: KeptHead) -> None:
-    """An export knows one head alone: that at its time."""
+    """An export knows one head alone: that at its time; its identity says what an empty journal's would be."""
     if not finding.ok or finding.batch != head.batch:
         return
     if finding.hash_hex == head.hash_hex:
@@ -221,3 +275,8 @@ def _compare(finding: Finding, head: KeptHead) -> None:
     else:
         finding.ok = False
         finding.says.append(f"was made from another batch {head.batch} than was seen")
+
+
+def _words(value: object) -> str:
+    """A value of a filter as printable text."""
+    return visible(", ".join(map(str, value)) if isinstance(value, list) else str(value))

@@ -81,6 +81,7 @@ async def show_list(desk: Desk, args: Arguments) -> Json:
 async def exported(desk: Desk, args: Arguments) -> Json:
     """Write down that somebody takes records out of the journal's file, ahead of it: who, what, whereto."""
     told = {key: text(args, key) for key in ("format", "filter", "to")}
+    told |= {"from": source} if (source := optional(args, "from")) else {}
     async with desk.audited(args, "audit.export", **told):
         return {"recorded": True}
 

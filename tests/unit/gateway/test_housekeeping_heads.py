@@ -10,8 +10,9 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
+from gateway.device_key import found_in
 from gateway.evidence.signing import KEY_FILE, PUBLIC_FILE, check_line, load_public, read_head
-from gateway.housekeeping_heads import Heads, signing
+from gateway.housekeeping_heads import Heads
 
 HASH = "ab" * 32
 
@@ -21,7 +22,7 @@ def at(batch: int) -> Any:
 
 
 def test_a_head_goes_out_signed_and_whoever_has_the_public_key_can_check_it(tmp_path: Path) -> None:
-    heads = Heads(lambda: at(7), signing(tmp_path), lambda: 600.0)
+    heads = Heads(lambda: at(7), found_in(tmp_path, "").sign, lambda: 600.0)
     with capture_logs() as logged:
         sent = heads.send()
     assert heads.sent is sent
@@ -35,7 +36,7 @@ def test_a_head_goes_out_signed_and_whoever_has_the_public_key_can_check_it(tmp_
 
 def test_a_key_that_cant_be_used_keeps_nobody_from_work_and_is_told(tmp_path: Path) -> None:
     (tmp_path / KEY_FILE).write_text("no key")
-    heads = Heads(lambda: at(7), signing(tmp_path), lambda: 600.0)
+    heads = Heads(lambda: at(7), found_in(tmp_path, "").sign, lambda: 600.0)
     sent = heads.send()
     assert (sent.line, sent.hash_hex) == ("", HASH)
     assert "no key that can be read" in heads.failed
@@ -43,7 +44,7 @@ def test_a_key_that_cant_be_used_keeps_nobody_from_work_and_is_told(tmp_path: Pa
 
 async def test_they_go_out_again_and_again_but_not_before_there_is_something(tmp_path: Path) -> None:
     now = at(0)
-    heads = Heads(lambda: now, signing(tmp_path), lambda: 0.01)
+    heads = Heads(lambda: now, found_in(tmp_path, "").sign, lambda: 0.01)
     task = asyncio.create_task(heads.run())
     await asyncio.sleep(0.05)
     assert heads.sent is None, "an empty journal proves nothing"

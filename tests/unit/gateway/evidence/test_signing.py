@@ -30,6 +30,37 @@ def test_a_lost_public_half_is_written_again(tmp_path: Path) -> None:
     check_line(signer.sign(HEAD), load_public(tmp_path / "device.pub"))
 
 
+def test_a_key_that_is_gone_is_not_replaced_by_itself(tmp_path: Path) -> None:
+    old = Signer.open(tmp_path)
+    (tmp_path / "device.key").unlink()
+    with pytest.raises(SigningError, match=r"is gone, and device\.pub is there.*audit key --new"):
+        Signer.open(tmp_path)
+    assert not (tmp_path / "device.key").exists()
+    new = Signer.make(tmp_path)
+    assert new.fingerprint != old.fingerprint
+    assert Signer.open(tmp_path).fingerprint == new.fingerprint
+    kept = load_public(tmp_path / f"device-{old.fingerprint}.pub")
+    check_line(old.sign(HEAD), kept)
+    with pytest.raises(SigningError, match="a key that can sign is not replaced"):
+        Signer.make(tmp_path)
+
+
+def test_a_key_that_the_journal_knows_is_not_replaced_either(tmp_path: Path) -> None:
+    with pytest.raises(SigningError, match="the journal knows key 0123456789abcdef"):
+        Signer.open(tmp_path, "0123456789abcdef")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_halves_that_do_not_fit_sign_nothing(tmp_path: Path) -> None:
+    own = Signer.open(tmp_path)
+    (tmp_path / "other").mkdir()
+    other = Signer.open(tmp_path / "other")
+    (tmp_path / "device.pub").write_bytes((tmp_path / "other" / "device.pub").read_bytes())
+    with pytest.raises(SigningError, match=f"it is key {own.fingerprint}, and device.pub .* key {other.fingerprint}"):
+        Signer.open(tmp_path)
+    assert load_public(tmp_path / "device.pub").public_bytes_raw() == other.public.public_bytes_raw()
+
+
 def test_what_a_start_left_half_written_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "device.key.new").write_text("half a key")
     Signer.open(tmp_path)
