@@ -9,12 +9,12 @@ import socket
 from pathlib import Path
 
 import pytest
-from unit.gateway.evidence.records import some_batches, write
+from unit.gateway.evidence.records import AT, SECOND, some_batches, write
 
 from gateway.cli import evidence_parser, main
 from gateway.evidence.formats import FORMATS
 from gateway.evidence.signing import Signer
-from journal import JournalFile
+from journal import Journal, JournalFile
 
 PORT = 15465
 
@@ -126,6 +126,86 @@ def test_without_a_key_it_says_so(site: Path, tmp_path: Path, capsys: pytest.Cap
     assert main(["audit", "verify", str(tmp_path / "x")]) == 0
     assert "not signed: who changes it can make a new seal" in capsys.readouterr().out
     assert main(["audit", "verify", str(tmp_path / "x"), "--key", str(site / "state" / "device.pub")]) == 1
+
+
+def archive_of(site: Path, to: Path) -> Path:
+    async def archived() -> str:
+        journal = await Journal.open(site / "state" / "journal.db")
+        done = await journal.archive(AT + 2 * SECOND, to)
+        await journal.close()
+        assert done is not None
+        return done.file
+
+    return to / asyncio.run(archived())
+
+
+def test_an_archive_is_signed_by_the_device_that_made_it(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive, out, key = archive_of(site, tmp_path / "archives"), tmp_path / "x", str(site / "state" / "device.pub")
+    assert main(["audit", "export", "--format", "csv", "--journal", str(archive), "-o", str(out)]) == 0
+    err = capsys.readouterr().err
+    assert "not signed" not in err
+    assert "this export is not on record in the journal: no daemon runs here" in err
+    assert main(["audit", "verify", str(out), str(archive), "--key", key]) == 0
+
+
+def test_what_is_no_part_of_the_site_is_not_signed_by_it(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "far").mkdir()
+    stranger = tmp_path / "far" / "journal.db"
+    asyncio.run(write(stranger, some_batches()))
+    words = ["audit", "export", "--format", "csv", "--journal", str(stranger), "-o"]
+    assert main([*words, str(tmp_path / "x")]) == 0
+    err = capsys.readouterr().err
+    assert "not on record: what is exported is no part of this site's journal" in err
+    assert "not signed: there is no device.key beside the journal" in err
+    monkeypatch.setenv("GRIDLATCH_SITE", str(tmp_path / "no site"))
+    assert main([*words, str(tmp_path / "y")]) == 0
+    assert b" key=none " in (tmp_path / "y").read_bytes()
+
+
+def test_a_damaged_key_signs_nothing(site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "other").mkdir()
+    Signer.open(tmp_path / "other")
+    (site / "state" / "device.pub").write_bytes((tmp_path / "other" / "device.pub").read_bytes())
+    assert main(["audit", "export", "--format", "csv", "-o", str(tmp_path / "x")]) == 0
+    assert "not signed: " in (err := capsys.readouterr().err)
+    assert "is damaged or was exchanged" in err
+
+
+def test_a_new_key_for_one_that_is_lost(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "key", "--new"]) == 1
+    assert "a key that can sign is not replaced" in capsys.readouterr().err
+    old = Signer.open(site / "state").fingerprint
+    (site / "state" / "device.key").unlink()
+    assert main(["audit", "key", "--new"]) == 0
+    assert f"key {old}" not in capsys.readouterr().out
+    assert (site / "state" / f"device-{old}.pub").exists()
+
+
+@pytest.mark.parametrize("name", ["", "\udcff", "a\nb", "\x1b[2K", "x" * 201])
+@pytest.mark.parametrize("option", ["--feeder", "--actor", "--kind"])
+def test_names_that_are_none(site: Path, capsys: pytest.CaptureFixture[str], option: str, name: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["audit", "export", "--format", "csv", option, name])
+    assert ended.value.code == 2
+    assert "is no name" in capsys.readouterr().err
+
+
+def test_more_kinds_than_a_seal_can_tell(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "export", "--format", "csv", *["--kind", "audit"] * 51]) == 2
+    assert "--kind was given 51 times; 50 is the limit" in capsys.readouterr().err
+
+
+def test_what_was_not_checked_is_told(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (site / "state" / "journal.db.mark").unlink()
+    assert main(["audit", "verify"]) == 0
+    assert "    not checked: whether its last batches were cut off: there is no mark" in capsys.readouterr().out
+    assert main(["audit", "verify", "--json"]) == 0
+    assert "there is no mark" in json.loads(capsys.readouterr().out)["files"][0]["unchecked"][0]
+    assert main(["audit", "verify", "--head", f"0:{'ab' * 32}"]) == 1
 
 
 def test_evidence_is_not_written_over(site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,12 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gateway.evidence.entry import Wanted
+from gateway.evidence.exporting import export
+from gateway.evidence.formats import FORMATS
+from gateway.evidence.reading import open_record
+from gateway.evidence.signing import Signer
 from journal import Journal
 
 AT = 1_768_377_600_000_000
 """2026-01-14T08:00:00Z"""
 SECOND = 1_000_000
 NASTY = '=HYPERLINK("http://x")\n<b>&\x00\x1b[2K]"\\ \u202e \ufffe \U0001f50c Zoë'
+NOW = "2026-01-14T09:00:00.000Z"
+EVERY = sorted(FORMATS)
 
 
 @dataclass
@@ -60,3 +67,27 @@ def some_batches() -> list[list[Told]]:
         [("@x@" + NASTY.replace("\x00", ""), "odd", b"\xff\x00 no JSON"), ("=1+1", "pretty", b'{"a":\n [1,\t2]}')],
         [("", "gateway", {"event": "stopping", "why": NASTY})],
     ]
+
+
+class Kept:
+    """A sink in memory."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+
+    def put(self, content: bytes) -> None:
+        self.parts.append(content)
+
+    @property
+    def content(self) -> bytes:
+        return b"".join(self.parts)
+
+
+ALL = Wanted()
+
+
+def exported(journal: Path, form: str, wanted: Wanted = ALL, signer: Signer | None = None) -> bytes:
+    kept = Kept()
+    with open_record(journal) as source:
+        export(source, form, wanted, kept, NOW, signer)
+    return kept.content

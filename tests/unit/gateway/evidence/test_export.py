@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
 import io
 import json
 import os
+import shutil
+import stat
 import subprocess
 import sys
 from datetime import datetime
@@ -14,45 +17,18 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from unit.gateway.evidence.records import AT, NASTY, SECOND, write
+from unit.gateway.evidence.records import AT, EVERY, NASTY, SECOND, exported, write
 
 from gateway.evidence import comfede
 from gateway.evidence.entry import Entry, Wanted, payload_text
 from gateway.evidence.errors import NotSealed, SinkError
-from gateway.evidence.exporting import export
 from gateway.evidence.formats import CLOSINGS, FORMATS
 from gateway.evidence.reading import open_record
 from gateway.evidence.seal import check_export
 from gateway.evidence.signing import Signer
 from gateway.evidence.sinks import to_file
 
-NOW = "2026-01-14T09:00:00.000Z"
 NAMESPACE = "{urn:gridlatch:comfede:1}"
-EVERY = sorted(FORMATS)
-
-
-class Kept:
-    """A sink in memory."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-
-    def put(self, content: bytes) -> None:
-        self.parts.append(content)
-
-    @property
-    def content(self) -> bytes:
-        return b"".join(self.parts)
-
-
-ALL = Wanted()
-
-
-def exported(journal: Path, form: str, wanted: Wanted = ALL, signer: Signer | None = None) -> bytes:
-    kept = Kept()
-    with open_record(journal) as source:
-        export(source, form, wanted, kept, NOW, signer)
-    return kept.content
 
 
 def told_of(content: bytes, form: str) -> list[tuple[int, str, object]]:
@@ -235,6 +211,66 @@ def test_evidence_is_not_written_over(journal: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "half").exists()
     with pytest.raises(SinkError, match="can't be written"), to_file(tmp_path / "no" / "such") as sink:
         sink.put(b"")
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_where_files_have_one_name_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", no_links)
+    with to_file(tmp_path / "x") as sink:
+        sink.put(b"whole")
+        assert not (tmp_path / "x").exists()
+    assert (tmp_path / "x").read_bytes() == b"whole"
+    sink = to_file(tmp_path / "y")
+    sink.__enter__().put(b"second")
+    (tmp_path / "y").write_bytes(b"somebody else's")
+    with pytest.raises(SinkError, match="exists meanwhile"):
+        sink.__exit__(None, None, None)
+    assert (tmp_path / "y").read_bytes() == b"somebody else's"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["x", "y"]
+
+
+def test_two_exports_to_one_name_do_not_meet(tmp_path: Path) -> None:
+    slow = to_file(tmp_path / "x")
+    slow.__enter__().put(b"slow")
+    with to_file(tmp_path / "x") as fast:
+        fast.put(b"fast")
+    with pytest.raises(SinkError, match="exists meanwhile"):
+        slow.__exit__(None, None, None)
+    assert (tmp_path / "x").read_bytes() == b"fast"
+    assert [one.name for one in tmp_path.iterdir()] == ["x"]
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
+
+
+def test_a_link_that_leads_nowhere_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "x").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(SinkError, match="exists already"), to_file(tmp_path / "x"):
+        pass
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a FAT file system")
+@pytest.mark.skipif(shutil.which("mkfs.vfat") is None, reason="mkfs.vfat (package dosfstools) is not installed")
+@pytest.mark.timeout(60)
+def test_on_a_real_fat_file_system(tmp_path: Path) -> None:
+    image, folder = tmp_path / "image", tmp_path / "stick"
+    image.write_bytes(bytes(4 << 20))
+    folder.mkdir()
+    subprocess.run(["mkfs.vfat", str(image)], check=True, capture_output=True)
+    mounted = subprocess.run(["mount", "-o", "loop", str(image), str(folder)], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no loop mount of a FAT file system here: {mounted.stderr.strip()}")
+    try:
+        with to_file(folder / "record.csv") as sink:
+            sink.put(b"whole")
+        with pytest.raises(SinkError, match="exists already"), to_file(folder / "record.csv") as sink:
+            sink.put(b"other")
+        assert (folder / "record.csv").read_bytes() == b"whole"
+        assert [one.name for one in folder.iterdir()] == ["record.csv"]
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 MEASURED = """

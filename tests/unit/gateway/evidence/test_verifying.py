@@ -19,6 +19,7 @@ from gateway.evidence.reading import JournalSource, KeptHead, open_record
 from gateway.evidence.sinks import to_file
 from gateway.evidence.verifying import Finding, verify
 from journal import Head, Journal, JournalFile
+from journal.chain import genesis
 
 
 def head_of(path: Path) -> KeptHead:
@@ -96,6 +97,61 @@ def test_a_tail_that_was_cut_whole_is_found_by_the_head_or_by_the_mark(journal: 
     found = sole([copy])
     assert not found.ok
     assert found.says[-1].startswith(f"the mark's batch {last}: ")
+
+
+def test_a_mark_that_is_not_there_or_damaged_is_told(journal: Path, tmp_path: Path) -> None:
+    assert sole([journal]).unchecked == []
+    copy = alone(journal, tmp_path / "copy.db")
+    found = sole([copy])
+    assert found.ok
+    assert "whether its last batches were cut off: there is no mark (copy.db.mark beside it)" in found.unchecked[0]
+    assert sole([copy], head_of(journal)).unchecked == []  # the head shows what the mark would
+    copy.with_name("copy.db.mark").write_bytes(b"scribble" * 1_024)
+    assert "the mark is damaged, or can't be read" in sole([copy]).unchecked[0]
+
+
+def test_a_link_leads_to_the_mark_of_the_journal(journal: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "linked.db"
+    link.symlink_to(journal)
+    found = sole([link])
+    assert found.unchecked == []
+    assert f"holds the mark's batch {found.batch}" in found.says
+    last = found.batch
+    change(journal, "DELETE FROM records WHERE seq = 8", f"DELETE FROM batches WHERE batch = {last}")
+    assert not sole([link]).ok
+
+
+def test_no_batch_is_no_head_but_that_of_an_empty_journal(journal: Path, tmp_path: Path) -> None:
+    with JournalFile.open(journal) as file:
+        begins = genesis(file.identity()).hex()
+    assert not sole([journal], KeptHead(0, "ab" * 32)).ok
+    found = sole([journal], KeptHead(0, begins))
+    assert (found.ok, found.holds) == (True, True)
+    made = exported(journal, tmp_path / "x.csv")
+    assert not sole([made], KeptHead(0, "ab" * 32)).holds
+
+
+def test_an_empty_journal_and_its_export(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.db"
+    asyncio.run(write(empty, []))
+    made = exported(empty, tmp_path / "x.csv")
+    first, second = verify([empty, made], None, None)
+    assert (first.ok, second.ok, second.records) == (True, True, 0)
+    assert "begins as x.csv's head of an empty journal says" in first.says
+
+
+def test_which_key_signed_is_told(journal: Path) -> None:
+    keys = [
+        [("device.key", "gateway", {"event": event, "key": key, "before": ""})]
+        for event, key in (("device_key", "a" * 16), ("device_key_changed", "b" * 16))
+    ]
+    asyncio.run(write(journal, [*keys, *some_batches()]))
+    says = [one for one in sole([journal]).says if one.startswith("key ")]
+    assert says[0].startswith(f"key {'a' * 16} signs since record 9, ")
+    assert says[1].startswith(f"key {'b' * 16} signs since record 10, ")
+    assert "CHANGED" not in says[0]
+    assert "A CHANGED KEY" in says[1]
 
 
 def test_a_stranger_s_mark_is_found(journal: Path, tmp_path: Path) -> None:
