@@ -1,1 +1,1 @@
-"""Other engines at the same work: three activities, one after the other. Each module runs one in a process of its own."""
+"""Other engines, and ours, at the same cases. Each module runs one in a process of its own (see ``beside_peers.py``)."""
