@@ -48,7 +48,7 @@ from gateway.shedding.entities import transformer_id
 from gateway.shedding.field import Field
 from gateway.shedding.gate import OutputGate
 from gateway.shedding.substation import Transformer
-from gateway.starting import StartError, check_owner, clock_of, spare_the_loop
+from gateway.starting import StartError, WrongRights, check_owner, check_rights, clock_of, spare_the_loop
 from gateway.supervision import Supervision, record
 from gateway.trend import TrendStore
 from gateway.watch import CommittedBreakers, Observer, Watch
@@ -69,6 +69,7 @@ _ENDS_WITH: tuple[tuple[type[Exception], int], ...] = (
     (JournalCorrupt, REFUSED_JOURNAL),
     (JournalNewer, REFUSED_JOURNAL),
     (JournalNotFound, REFUSED_JOURNAL),
+    (WrongRights, REFUSED_JOURNAL),
 )
 """What starting again would not mend; a person has to see to it. The unit does not start again at these exit codes."""
 
@@ -77,8 +78,8 @@ async def run(site_path: Path) -> int:
     """Run the daemon of a site until it is told to stop; its exit code.
 
     Errors: ConfigErrors; everything else that keeps it from starting is said on standard error, with exit code 1;
-    2 for a program of the site's own that can't be loaded, 4 for a journal that must not be written: starting again would
-    not mend it.
+    2 for a program of the site's own that can't be loaded, 4 for a journal that must not be written, or can't be by this
+    user: starting again would not mend it.
     """
     site = load_site(site_path)
     logs.configure(site.gateway.log_level, site.gateway.log_format)
@@ -142,7 +143,7 @@ class Daemon:
         Errors: JournalError, ProgramError, StartError, OSError.
         """
         state_dir = site.gateway.state_dir
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        check_rights(state_dir)
         journal = await Journal.open(state_dir / "journal.db")
         stack.push_async_callback(journal.close)
         clock = clock_of(site, journal.head().time_us)

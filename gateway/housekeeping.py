@@ -26,6 +26,7 @@ from gateway.durable import Engine
 from gateway.durable.codec import Json
 from gateway.housekeeping_disk import MB, Pressure, Usage, measure, pressure
 from gateway.housekeeping_heads import Heads
+from gateway.housekeeping_procedure import Restoration
 from gateway.housekeeping_seam import KeptJournal
 from gateway.housekeeping_troubles import (
     CareFailed,
@@ -82,6 +83,7 @@ class Housekeeping:
         self._trend = trend
         self._unrecorded = unrecorded
         self._state_dir = journal.path.parent
+        self._restoration = Restoration(engine, field)
         self._losses: list[str] = []
         self._failed: dict[str, str] = {}
         self._noted: asyncio.Future[None] | None = None
@@ -241,6 +243,7 @@ class Housekeeping:
             *of_journal(self._journal.stats, self._opened_at),
             *of_disk(self._level, self._usage, self._trend.lost),
             *of_work(self._failed),
+            *self._restoration.troubles(),
             *of_audit(logs.lost_lines(), self._unrecorded(), self.heads.failed),
         )
 

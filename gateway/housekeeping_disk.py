@@ -134,8 +134,8 @@ def measure(state_dir: Path, archive_dir: Path, budget: int, reusable: int) -> U
             continue
         try:
             entries = list(os.scandir(folder))
-        except FileNotFoundError:
-            continue
+        except (FileNotFoundError, PermissionError):
+            continue  # what is closed to the daemon (lost+found, what root put aside) still counts by the file system
         for entry in entries[:left]:
             left -= 1
             if entry.is_dir(follow_symlinks=False):

@@ -19,7 +19,8 @@ WAL = "JournalWalAlarm"
 DISK = "DiskSpaceAlarm"
 CARE = "JournalCareAlarm"
 AUDIT = "AuditTroubleAlarm"
-TYPES = (INTEGRITY, MARK, WAL, DISK, CARE, AUDIT)
+RESTORATION = "RestorationWaitsAlarm"
+TYPES = (INTEGRITY, MARK, WAL, DISK, CARE, AUDIT, RESTORATION)
 """Types of alarms, as ``operator/event_types.py`` declares them."""
 AFTER_DAMAGE = (
     "stop the daemon, move journal.db, -wal, -shm and .mark aside, and restore a backup (gridlatch journal restore)"

@@ -185,6 +185,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("AuditTroubleAlarm", Group.SYSTEM, 800, _GATEWAY, "something could not be recorded", alarm=True),
     Kind("ClockUnsyncedAlarm", Group.SYSTEM, 500, _GATEWAY, "no time service disciplines the clock", alarm=True),
     Kind("CertificateExpiresAlarm", Group.SYSTEM, 600, _GATEWAY, "the gateway's certificate ends soon", alarm=True),
+    Kind("RestorationWaitsAlarm", Group.PROCESS, 600, _GATEWAY, "giving load back gets no further", alarm=True),
 )
 
 BY_NAME: Mapping[str, Kind] = {kind.name: kind for kind in KINDS}

@@ -83,5 +83,6 @@ def next_stage(
     if not chosen and everything:
         why = "the minimum off time to pass"
         if need:
-            why = f"{need[0][0]:.0f} kW of headroom for the smallest block, {max(0.0, headroom_kw):.0f} kW now"
+            kw, feeder = need[0]
+            why = f"{kw:.0f} kW of headroom for {feeder}, the smallest block, {max(0.0, headroom_kw):.0f} kW now"
     return Stage(tuple(chosen), predicted_kw, headroom_kw, len(everything) - len(chosen), wait_us, why)

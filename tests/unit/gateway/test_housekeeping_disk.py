@@ -115,3 +115,37 @@ def test_a_folder_with_ever_so_many_files_takes_no_for_ever(tmp_path: Path, monk
     for number in range(6):
         fill(tmp_path / f"file{number}", 100)
     assert measure(tmp_path, tmp_path / "archive", 0, 0).other == near(300)
+
+
+def test_a_folder_that_is_closed_to_the_daemon_ends_no_watch_over_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``lost+found`` of a disk that is the state folder's own, say."""
+    fill(tmp_path / "journal.db", 100)
+    fill(tmp_path / "lost+found" / "x", 100)
+    real = os.scandir
+
+    def scan(folder: Path) -> object:
+        if folder.name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return real(folder)
+
+    monkeypatch.setattr(module.os, "scandir", scan)
+    found = measure(tmp_path, tmp_path / "archive", 0, 0)
+    assert (found.journal, found.other) == (near(100), 0)
+
+
+def test_a_budget_larger_than_what_is_left_of_the_disk_hides_nothing() -> None:
+    narrow = replace(ROOMY, budget=900_000 * MB, free=40 * MB)
+    assert narrow.pct == pytest.approx(96.0)
+    assert "file system is 96 % full, 40 MB are free" in narrow.sentence()
+
+
+def test_a_budget_of_less_than_the_journal_alone_is_past_its_end_and_says_so() -> None:
+    tiny = replace(ROOMY, budget=MB)
+    assert pressure(tiny.pct) is Pressure.FULL
+    assert "2000 % of the disk budget of 1.0 MB is used" in tiny.sentence()
+
+
+def test_a_file_system_that_says_nothing_of_its_size_raises_no_alarm_by_itself() -> None:
+    assert replace(ROOMY, disk=0, free=0).pct == 0.0

@@ -194,7 +194,8 @@ def test_smallest_first_and_within_the_stage():
 def test_cold_load_must_fit_under_the_limit():
     assert stage([Block("A", 50.0, 0)], measured_kw=840.0).feeders == ()  # 50 × 2.33 = 116.5
     assert (
-        "116 kW of headroom for the smallest block, 110 kW now" in stage([Block("A", 50.0, 0)], measured_kw=840.0).why
+        "116 kW of headroom for A, the smallest block, 110 kW now"
+        in stage([Block("A", 50.0, 0)], measured_kw=840.0).why
     )
     assert stage([Block("A", 50.0, 0)], measured_kw=830.0).feeders == ("A",)
 
