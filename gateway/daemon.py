@@ -189,7 +189,7 @@ class Daemon:
             trend,
             observer,
             Watch(engine, field, trend, observer, CommittedBreakers(engine), armed),
-            Heads(journal.head, key.sign, lambda: field.site.journal.head_every_s),
+            Heads(journal.head, key.sign, lambda: field.site.journal.head_every_s, key.warning),
             key,
             files,
         )
@@ -289,5 +289,4 @@ class Daemon:
 
     def _warnings(self) -> list[str]:
         told = [warning for warning in (self._clock_check.warning, self._reload.refused) if warning]
-        told += self.parts.key.warnings()
         return told if self._door is None else [*told, *self._door.warnings()]

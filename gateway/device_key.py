@@ -60,14 +60,15 @@ class DeviceKey:
         """Another key than the one on record signs."""
         return bool(self.fingerprint and self.before and self.fingerprint != self.before)
 
-    def warnings(self) -> list[str]:
-        """A key that was exchanged; one that can't sign is told by the care of the journal."""
+    @property
+    def warning(self) -> str:
+        """That the key was exchanged, for status and alarm; empty if it was not. Why none signs stands in ``failed``."""
         if not self.changed:
-            return []
-        return [
+            return ""
+        return (
             f"the device's key was changed since the last start: it is {self.fingerprint}, and was {self.before}. If "
             "nobody here made a new one, distrust what it signs"
-        ]
+        )
 
     def record(self, recorder: Recorder, pid: int) -> None:
         """Write down what differs from what is on record, and log it."""

@@ -244,7 +244,7 @@ class Housekeeping:
             *of_disk(self._level, self._usage, self._trend.lost),
             *of_work(self._failed),
             *self._restoration.troubles(),
-            *of_audit(logs.lost_lines(), self._unrecorded(), self.heads.failed),
+            *of_audit(logs.lost_lines(), self._unrecorded(), self.heads.failed, self.heads.other_key),
         )
 
     def told(self) -> dict[str, Json]:

@@ -39,11 +39,15 @@ class SentHead:
 
 
 class Heads:
-    """Sends heads. sent: the last one; None before the first. failed: why it could not be signed; empty if it was."""
+    """Sends heads. sent: the last one; None before the first. failed: why it could not be signed; empty if it was.
+    other_key: that the key is not the one of the last start, as a sentence; empty if it is."""
 
-    def __init__(self, head: Callable[[], Head], sign: Callable[[Head], str], every_s: Callable[[], float]) -> None:
+    def __init__(
+        self, head: Callable[[], Head], sign: Callable[[Head], str], every_s: Callable[[], float], other_key: str = ""
+    ) -> None:
         self.sent: SentHead | None = None
         self.failed = ""
+        self.other_key = other_key
         self._head = head
         self._sign = sign
         self._every_s = every_s

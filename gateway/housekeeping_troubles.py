@@ -92,11 +92,14 @@ def of_work(failed: dict[str, str]) -> Iterator[CareTrouble]:
         yield CareTrouble(f"journal_{work.replace(' ', '_')}", CARE, f"care of the journal, {work}: {why}")
 
 
-def of_audit(lost_lines: int, unrecorded: int, unsigned: str) -> Iterator[CareTrouble]:
-    """Auditing itself. unrecorded: acts without a record. unsigned: why the head can't be signed."""
+def of_audit(lost_lines: int, unrecorded: int, unsigned: str, other_key: str = "") -> Iterator[CareTrouble]:
+    """Auditing itself. unrecorded: acts without a record. unsigned: why the head can't be signed. other_key: a sentence
+    about a key that is not the one of the last start."""
     if unrecorded:
         yield CareTrouble("audit_unrecorded", AUDIT, f"{unrecorded} acts could not be recorded since the start")
     if unsigned:
         yield CareTrouble("audit_unsigned", AUDIT, f"the journal's head can't be signed: {unsigned}")
+    if other_key:
+        yield CareTrouble("audit_key", AUDIT, other_key)
     if lost_lines:
         yield CareTrouble("audit_log", AUDIT, f"{lost_lines} lines of the log could not be written", severity=600)

@@ -16,7 +16,7 @@ from gateway.control_client import JsonValue
 SHOWN = {"op", "event", "pid", "actor", "peer", "object", "inputs", "reason", "refused", "detail"}
 SHOWN |= {"status", "message", "outputs"}
 """What of a record has its place in the line; all else stands behind the operation."""
-ARGUMENTS_WIDTH = 120
+ARGUMENTS_WIDTH = 160
 SHORT = 8
 """Characters of a session and of a thumbprint."""
 _WORD = re.compile(r"[A-Za-z0-9_.@:\[\]-]+")

@@ -225,7 +225,7 @@ def _signer(folders: list[Path]) -> Signer | None:
 
 def _record(options: argparse.Namespace, default_site: str, wanted: Wanted, path: Path) -> None:
     """Have a running daemon write down who exports what, ahead of it."""
-    goal = visible(str(options.to or options.out or "standard output"))
+    goal = visible(str(options.to or (options.out and options.out.absolute()) or "standard output"))
     words = {"from": visible(path.name), "to": goal, "filter": json.dumps(wanted.as_json(), ensure_ascii=False)}
     told: dict[str, JsonValue] = {"format": options.format, "actor": login_user()}
     told |= {

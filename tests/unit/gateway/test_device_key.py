@@ -14,6 +14,11 @@ from structlog.testing import capture_logs
 from gateway.device_key import KIND, RECORDED_AS, DeviceKey, device_key, key_told
 from gateway.evidence.errors import SigningError
 from gateway.evidence.signing import Signer
+from gateway.housekeeping_heads import Heads
+from gateway.housekeeping_troubles import of_audit
+from journal.rows import Head
+
+HEAD = Head(3, 9, "ab" * 32, 5)
 
 
 class Kept:
@@ -49,7 +54,7 @@ async def test_the_first_start_makes_a_key_and_the_next_ones_know_it(tmp_path: P
     assert first.fingerprint == second.fingerprint == second.before
     assert journal.events(RECORDED_AS) == ["device_key"]
     assert journal.events() == []
-    assert (second.failed, second.warnings()) == ("", [])
+    assert (second.failed, second.warning) == ("", "")
 
 
 async def test_a_pair_that_was_exchanged_signs_and_is_recorded_and_told(tmp_path: Path) -> None:
@@ -64,8 +69,8 @@ async def test_a_pair_that_was_exchanged_signs_and_is_recorded_and_told(tmp_path
     assert (new.before, new.failed) == (old.fingerprint, "")
     assert [(one["event"], one["log_level"]) for one in logged] == [("device_key_changed", "error")]
     assert journal.events() == journal.events(RECORDED_AS)[1:] == ["device_key_changed"]
-    assert f"it is {new.fingerprint}, and was {old.fingerprint}" in new.warnings()[0]
-    assert (await start(tmp_path, journal)).warnings() == []
+    assert f"it is {new.fingerprint}, and was {old.fingerprint}" in new.warning
+    assert (await start(tmp_path, journal)).warning == ""
 
 
 @pytest.mark.parametrize("gone", [["device.key"], ["device.key", "device.pub"]])
@@ -92,3 +97,16 @@ async def test_a_key_that_is_gone_is_told_and_no_other_takes_its_place(tmp_path:
 @pytest.mark.parametrize("payload", [b"", b"[]", b"\xff", b'{"key": null}', b"[" * 100_000])
 def test_a_record_that_can_t_be_read_names_no_key(payload: bytes) -> None:
     assert key_told(payload) == ""
+
+
+async def test_an_exchanged_key_is_an_alarm(tmp_path: Path) -> None:
+    journal = Kept()
+    journal.record(RECORDED_AS, KIND, {"event": "device_key", "key": "0123456789abcdef"})
+    assert (await start(tmp_path, journal)).failed != ""  # the one that the journal knows is not there
+
+    Signer.make(tmp_path)
+    key = await start(tmp_path, journal)
+    heads = Heads(lambda: HEAD, key.sign, lambda: 600.0, key.warning)
+    (trouble,) = of_audit(0, 0, heads.failed, heads.other_key)
+    assert trouble.key == "audit_key"
+    assert "was changed since the last start" in trouble.message
