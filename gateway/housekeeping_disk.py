@@ -69,6 +69,11 @@ class Usage:
         return 100.0 * max(0, self.disk - self.free - self.reusable) / self.disk if self.disk else 0.0
 
     @property
+    def by_budget(self) -> bool:
+        """Whether the budget is the nearer limit."""
+        return self.budget > 0 and self.budget_pct >= self.disk_pct
+
+    @property
     def pct(self) -> float:
         """The nearer limit."""
         return max(self.budget_pct, self.disk_pct)
@@ -90,7 +95,8 @@ class Usage:
     def sentence(self) -> str:
         """Which limit is near, how near, and what takes the space."""
         own = f"journal {_mb(self.journal)}, archives {_mb(self.archives)}, trends {_mb(self.trends)}"
-        if self.budget_pct >= self.disk_pct:
+        own += f", other files such as backups {_mb(self.other)}" if self.other >= MB else ""
+        if self.by_budget:
             return f"{self.budget_pct:.0f} % of the disk budget of {_mb(self.budget)} is used ({own})"
         return f"the journal's file system is {self.disk_pct:.0f} % full, {_mb(self.free)} are free (own: {own})"
 
@@ -112,10 +118,14 @@ def advice(level: Pressure, usage: Usage) -> str:
             return "make room, move old archives elsewhere, or keep fewer days; from 90 % on trends are dropped"
         case Pressure.SHORT:
             return "trends are dropped, the oldest first; make room now"
-        case Pressure.FULL if usage.elsewhere:
-            return "make room now: a full disk stops the gateway; what nothing needs any more is archived early"
         case Pressure.FULL:
-            return "make room now: a full disk stops the gateway; archives on another disk (archive_dir) would help"
+            room = "make room now"
+            room += (
+                ", or raise disk_budget_mb" if usage.by_budget else ": a full disk stops the gateway, with outputs held"
+            )
+            if usage.elsewhere:
+                return f"{room}; what nothing needs any more is archived early"
+            return f"{room}; archives on another disk (archive_dir) would help"
 
 
 def measure(state_dir: Path, archive_dir: Path, budget: int, reusable: int) -> Usage:

@@ -53,11 +53,14 @@ def of_journal(stats: Stats, opened_at: int) -> Iterator[CareTrouble]:
     if stats.mark_alarm:
         words = f"the journal's high-water mark does not follow: {stats.mark_alarm}; a lost tail would not be noticed"
         yield CareTrouble("journal_mark", MARK, words)
-    unseen = "at the start, so whether the journal's end is whole could not be seen"
+    unseen = (
+        "at the start, so whether the journal's end is whole could not be seen; compare it with a head that was kept"
+    )
+    unseen += " elsewhere (gridlatch audit verify --head)"
     if stats.mark_found == "unreadable":
         yield CareTrouble("journal_mark_unreadable", MARK, f"the high-water mark was unreadable {unseen}")
     elif stats.mark_found == "none" and opened_at:
-        words = f"there was no high-water mark {unseen} (as after the upgrade to a version that keeps one)"
+        words = f"there was no high-water mark (as after the upgrade to a version that keeps one) {unseen}"
         yield CareTrouble("journal_mark_missing", MARK, words, severity=400)
 
 

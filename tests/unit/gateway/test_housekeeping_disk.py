@@ -71,6 +71,13 @@ def test_each_level_says_what_is_done_and_only_archives_elsewhere_help_at_the_la
     assert "oldest first" in advice(Pressure.SHORT, ROOMY)
     assert "would help" in advice(Pressure.FULL, ROOMY)
     assert "archived early" in advice(Pressure.FULL, replace(ROOMY, elsewhere=True))
+    assert "a full disk stops the gateway" in advice(Pressure.FULL, ROOMY)
+    assert "raise disk_budget_mb" in advice(Pressure.FULL, replace(ROOMY, budget=MB)), "a spent budget stops nothing"
+
+
+def test_what_else_lies_there_is_named_where_it_counts() -> None:
+    assert "other files such as backups 246 MB" in replace(ROOMY, other=246 * MB).sentence()
+    assert "other" not in replace(ROOMY, other=0).sentence()
 
 
 def fill(path: Path, kilobytes: int) -> None:
