@@ -20,7 +20,7 @@ carries ``actor``, the name that a person gave; the daemon knows the user of the
     release         reason actor                               audit.list          [since until user op refused
     journal.stats                                              before limit]
     journal.check   actor                                      journal.archive     [before] actor
-    journal.backup  target actor
+    journal.backup  [target, device, inode] actor
 
 What must stay true: an operation that acts is never asked twice, and when its answer is lost the person is told that
 the outcome is unknown. Nothing here touches the field or the journal: the daemon does.

@@ -259,7 +259,7 @@ class TestWhatIsAsked:
             ("audit verify", "audit.verify", {}),
             ("journal stats", "journal.stats", {}),
             ("journal check --actor jane", "journal.check", {"actor": "jane"}),
-            ("journal backup /mnt/b.db --actor jane", "journal.backup", {"target": "/mnt/b.db", "actor": "jane"}),
+            ("journal backup /none/b.db --actor jane", "journal.backup", {"target": "/none/b.db", "actor": "jane"}),
             ("journal archive --actor jane", "journal.archive", {"actor": "jane"}),
             (
                 "journal archive --before 2026-01-14 --actor jane",
