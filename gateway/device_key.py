@@ -114,10 +114,10 @@ def _write(recorder: Recorder, instance: str, told: dict[str, Json]) -> None:
     recorder.record(instance, KIND, told).add_done_callback(lambda f: f.cancelled() or f.exception())
 
 
-def key_told(payload: bytes) -> str:
-    """The fingerprint in a record of a key; empty if there is none that can be read."""
+def key_told(payload: bytes, which: str = "key") -> str:
+    """The fingerprint in a record of a key, or of the one ``before``; empty if there is none that can be read."""
     try:
         told = msgspec.json.decode(payload, type=dict[str, Json])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
-    return str(told.get("key") or "")
+    return str(told.get(which) or "")

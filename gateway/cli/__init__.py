@@ -70,6 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Who read our output (head, less) has gone: nothing to tell, and nothing may be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # Files have names and connections errors of their own: this is standard output, on a disk that is full.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _complain(f"standard output can't be written: {error.strerror}", ExitCode.FAILED)
     except KeyboardInterrupt:
         return _complain("interrupted; what was asked of the daemon goes on there", ExitCode.INTERRUPTED)
     return code

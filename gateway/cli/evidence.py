@@ -279,7 +279,8 @@ def show_key(options: argparse.Namespace, default_site: str) -> int:
     try:
         text, key = path.read_text(), load_public(path)
     except OSError as error:
-        raise RecordError(f"{path} can't be read: {error.strerror}; the daemon makes it at its first start") from None
+        advice = "; the daemon makes it at its first start" if isinstance(error, FileNotFoundError) else ""
+        raise RecordError(f"{path} can't be read: {error.strerror}{advice}") from None
     if options.json:
         print(json.dumps({"file": str(path), "fingerprint": fingerprint(key), "pem": text}, indent=2))
     else:

@@ -2,9 +2,11 @@
 
 What this is based on: the standard's public description, and the entry that is shown publicly (an ``Entry`` with
 ``entryId`` and ``timeOfEntry``, holding ``EntryData`` with the time ``t``, a ``DataRef`` and one ``DA`` with ``name``,
-``val`` and ``valType`` for each value). Its schema is sold and was not at hand: the frame around the entries (root, its
-namespace, seal) is our own, held in ``comfede.xsd`` beside this file. A receiver that insists on the standard's
-frame takes the ``Entry`` elements over as they are.
+``val`` and ``valType`` for each value). Its schema is sold; it is not public, and was not at hand. Hence ours, not the
+standard's: the frame around the entries (root, its namespace, seal), held in ``comfede.xsd`` beside this file; the names
+of the ``DA`` (``kind``, ``op`` … ``payload``); what stands in ``DataRef`` (an instance of the gateway, no reference of IEC
+61850). No file made here was ever held against the standard's schema. A receiver that insists on the standard's frame
+takes the ``Entry`` elements over.
 
 What must stay true: well-formed XML 1.0, whatever the journal holds: what can't be printed is told by its number (in
 JSON by the escape of the same value), so that no character is left that XML can't carry. Polled field data do not have

@@ -125,8 +125,8 @@ class Signer:
         """A key that is there, and fits the public half beside it if that is there. Errors: SigningError, OSError."""
         try:
             key = load_pem_private_key(path.read_bytes(), None)
-        except (ValueError, TypeError) as error:
-            raise SigningError(f"{path} holds no key that can be read: {error}") from None
+        except (ValueError, TypeError):
+            raise SigningError(f"{path} holds no key that can be read (PEM, without a password)") from None
         if not isinstance(key, Ed25519PrivateKey):
             raise SigningError(f"{path} holds a key of another kind than Ed25519")
         signer, public = cls(key), path.with_name(PUBLIC_FILE)
@@ -168,8 +168,8 @@ def load_public(path: Path) -> Ed25519PublicKey:
     """A public key file (PEM). Errors: SigningError, OSError."""
     try:
         key = load_pem_public_key(path.read_bytes())
-    except ValueError as error:
-        raise SigningError(f"{path} holds no public key that can be read: {error}") from None
+    except ValueError:
+        raise SigningError(f"{path} holds no public key that can be read (PEM, BEGIN PUBLIC KEY)") from None
     if not isinstance(key, Ed25519PublicKey):
         raise SigningError(f"{path} holds a public key of another kind than Ed25519")
     return key

@@ -93,14 +93,14 @@ def _export(file: Path, key: Ed25519PublicKey | None) -> tuple[Finding, SealedFi
         return Finding(file, "export", False, [str(error)]), None
     says = [f"{told.format}, {told.entries} entries, records {told.first} to {told.last}, exported {told.exported}"]
     asked = ", ".join(f"{name} {_words(value)}" for name, value in told.filter.items())
-    says.append(f"only: {asked}" if asked else "everything that the journal held")
+    says.append(f"only: {asked}" if asked else "everything that was there: nothing was left out by a filter")
     if told.archived_to:
         says.append(f"records up to {told.archived_to} had been archived before: only few of them are in it")
     unchecked = []
     if not told.signed_by:
-        unchecked.append("not signed: who changes it can make a new seal")
+        unchecked.append("who made it: it is not signed, and who changes it can make a new seal")
     elif key is None:
-        unchecked.append(f"signed by key {told.signed_by}; whose that is was not checked (--key)")
+        unchecked.append(f"whose key {told.signed_by} is, by which it is signed (--key FILE)")
     else:
         says.append(f"signed by key {told.signed_by}, the one that was given")
     details: dict[str, object] = {"format": told.format, "filter": dict(told.filter), "signed_by": told.signed_by}
@@ -225,10 +225,16 @@ def _hold_nothing(finding: Finding, head: KeptHead) -> None:
 
 def _tell_keys(finding: Finding, records: Sequence[RecordTuple]) -> None:
     """Which key signed heads and exports, since which record: by the journal's own word. Oldest first."""
-    keys = [{"key": key_told(payload), "since": seq, "time": iso(us)} for seq, _, _, us, payload in reversed(records)]
-    for number, one in enumerate(keys):
-        changed = "; A CHANGED KEY: was that meant?" if number else ""
-        finding.says.append(f"key {visible(str(one['key']))} signs since record {one['since']}, {one['time']}{changed}")
+    keys = [
+        {"key": key_told(payload), "before": key_told(payload, "before"), "since": seq, "time": iso(time_us)}
+        for seq, _, _, time_us, payload in reversed(records)
+    ]
+    for one in keys:
+        words = f"key {visible(str(one['key']))} signs since record {one['since']}, {one['time']}"
+        before = (
+            f"; A CHANGED KEY, before it was {visible(str(one['before']))}: was that meant?" if one["before"] else ""
+        )
+        finding.says.append(words + before)
     if keys:
         finding.details["keys"] = keys
 
@@ -258,7 +264,8 @@ def _hold_archives(
             f"{len(known) - len(missing)} of its {len(known)} archives were given, and are those it names"
         )
     if missing:
-        finding.unchecked.append(f"{len(missing)} archives, {missing[0]}{' …' if missing[1:] else ''}")
+        words = f"{len(missing)} archives" if missing[1:] else "an archive"
+        finding.unchecked.append(f"{words}, {missing[0]}{' …' if missing[1:] else ''}")
 
 
 def _holding(known: Sequence[Archived], batch: int) -> str:

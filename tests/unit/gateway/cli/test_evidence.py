@@ -6,6 +6,8 @@ import asyncio
 import json
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,7 +126,9 @@ def test_without_a_key_it_says_so(site: Path, tmp_path: Path, capsys: pytest.Cap
     assert main(["audit", "export", "--format", "csv", "-o", str(tmp_path / "x")]) == 0
     assert "not signed: there is no device.key beside the journal" in capsys.readouterr().err
     assert main(["audit", "verify", str(tmp_path / "x")]) == 0
-    assert "not signed: who changes it can make a new seal" in capsys.readouterr().out
+    assert (
+        "not checked: who made it: it is not signed, and who changes it can make a new seal" in capsys.readouterr().out
+    )
     assert main(["audit", "verify", str(tmp_path / "x"), "--key", str(site / "state" / "device.pub")]) == 1
 
 
@@ -197,6 +201,16 @@ def test_names_that_are_none(site: Path, capsys: pytest.CaptureFixture[str], opt
 def test_more_kinds_than_a_seal_can_tell(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "export", "--format", "csv", *["--kind", "audit"] * 51]) == 2
     assert "--kind was given 51 times; 50 is the limit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["verify"], ["key"], ["export", "--format", "csv"]])
+def test_a_full_disk_behind_standard_output(site: Path, words: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "gateway.cli", "audit", *words]
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert ran.returncode == 1
+    assert ran.stderr.endswith("standard output can't be written: No space left on device\n")
+    assert "Traceback" not in ran.stderr
 
 
 def test_what_was_not_checked_is_told(site: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -143,15 +143,15 @@ def test_an_empty_journal_and_its_export(tmp_path: Path) -> None:
 
 def test_which_key_signed_is_told(journal: Path) -> None:
     keys = [
-        [("device.key", "gateway", {"event": event, "key": key, "before": ""})]
-        for event, key in (("device_key", "a" * 16), ("device_key_changed", "b" * 16))
+        [("device.key", "gateway", {"event": event, "key": key, "before": before})]
+        for event, key, before in (("device_key", "a" * 16, ""), ("device_key_changed", "b" * 16, "a" * 16))
     ]
     asyncio.run(write(journal, [*keys, *some_batches()]))
     says = [one for one in sole([journal]).says if one.startswith("key ")]
     assert says[0].startswith(f"key {'a' * 16} signs since record 9, ")
     assert says[1].startswith(f"key {'b' * 16} signs since record 10, ")
     assert "CHANGED" not in says[0]
-    assert "A CHANGED KEY" in says[1]
+    assert f"A CHANGED KEY, before it was {'a' * 16}" in says[1]
 
 
 def test_a_stranger_s_mark_is_found(journal: Path, tmp_path: Path) -> None:
