@@ -102,7 +102,9 @@ def for_backup(target: Path | None, seen: tuple[int, int] | None, state_dir: Pat
             f"there is no folder {folder} that the gateway could see ({error.strerror}); {_PLACES}"
         ) from error
     if seen is not None and seen != (found.st_dev, found.st_ino):
-        raise CareFailed(f"the gateway's {folder} is not yours: as a service it has a /tmp of its own; {_PLACES}")
+        raise CareFailed(
+            f"the gateway sees another {folder} than you do (a service has its own, of /tmp above all); {_PLACES}"
+        )
     with _told_as_care(folder):
         _probe(folder)
     return target
