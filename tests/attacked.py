@@ -56,6 +56,7 @@ async def attacked_station(folder: Path, *trusted: Keys) -> AsyncIterator[Statio
             Pki(folder / "pki").trust(path, keys.certificate.not_valid_before_utc + timedelta(minutes=1))
         made.start_daemon()
         await made.wait_serving()
+        await made.wait_links_up()
         await listening(PORT)
         yield made
         assert made.stop_daemon() == 0

@@ -20,7 +20,11 @@ from gateway.control_client import ControlError, DaemonUnreachable, JsonValue, c
 from simulators.client import SimulatorClient
 
 START_S = 40.0
+LINKS_S = 60.0
+"""So long links may take that are given nothing to trouble them; a slow machine needs much of it."""
 LOOK_S = 0.05
+UNTIL_S = 45.0
+"""What takes a second takes a good deal more on a slow machine with other tests beside; only a failure waits so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Ran:
     err: str
 
 
-async def until(condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = 15.0) -> None:
+async def until(condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = UNTIL_S) -> None:
     """Wait until the condition is true, at most so many seconds; what: the words of the failure."""
     deadline = time.monotonic() + timeout_s
     while not await condition():
@@ -105,7 +109,7 @@ class Station:
         self._daemon = subprocess.Popen(command, stdout=self._log, stderr=self._log, env={**os.environ, **environment})
 
     async def wait_serving(self, timeout_s: float = START_S) -> None:
-        """Wait until the daemon answers and has read the field."""
+        """Wait until the daemon answers. That says nothing of any link: see ``wait_links_up``."""
         deadline = time.monotonic() + timeout_s
         while True:
             if self._daemon is not None and self._daemon.poll() is not None:
@@ -116,6 +120,17 @@ class Station:
                     return
             assert time.monotonic() < deadline, f"the daemon does not serve; see {self.folder}/daemon.log"
             await asyncio.sleep(0.05)
+
+    async def wait_links_up(self, timeout_s: float = LINKS_S) -> None:
+        """Wait until every link is up and every position was read."""
+
+        async def well() -> bool:
+            links = (await self.ask("status"))["links"]
+            assert isinstance(links, dict)
+            feeders = await self.pages("breakers.list", "breakers")
+            return not links["troubled"] and {f["quality"] for f in feeders} == {"good"}
+
+        await until(well, "all links are up and all positions good", timeout_s)
 
     async def ask(self, op: str, timeout_s: float = 20.0, **args: JsonValue) -> dict[str, JsonValue]:
         """One operation of the control socket."""

@@ -56,7 +56,7 @@ class Seen:
 async def play(site: Station, trouble: Trouble, troubled: Sequence[str], tries: int, seed: int) -> Seen:
     """So many troubles on each of these devices, side by side, with commands in each; the others are operated meanwhile."""
     print(f"seed {seed}")
-    await _all_well(site)  # a daemon serves before its last link is up
+    await site.wait_links_up()  # a daemon serves before its last link is up
     feeders: dict[str, list[str]] = {}
     for one in await site.pages("breakers.list", "breakers"):
         if one["tier"] is not None:  # critical ones are opened only with force
@@ -73,7 +73,7 @@ async def play(site: Station, trouble: Trouble, troubled: Sequence[str], tries: 
     )
     over.set()
     await asyncio.gather(*well)
-    await _all_well(site)
+    await site.wait_links_up()
     for device in troubled:
         name = feeders[device][0]
         told = await _command(site, name, seen)
@@ -185,13 +185,3 @@ async def _settled(site: Station, name: str) -> str:
 
     await until(ended, f"the outcome of {name}", SETTLED_S)
     return word
-
-
-async def _all_well(site: Station) -> None:
-    async def well() -> bool:
-        links = (await site.ask("status"))["links"]
-        assert isinstance(links, dict)
-        feeders = await site.pages("breakers.list", "breakers")
-        return not links["troubled"] and {f["quality"] for f in feeders} == {"good"}
-
-    await until(well, "all links are up and all positions good", SETTLED_S)

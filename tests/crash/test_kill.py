@@ -9,7 +9,7 @@ import pytest
 from crash.figures import figure
 from crash.kills import Plan, play
 
-LARGE = Plan(kills=6, cycles=1, rtus=120, breakers=100, block=2_000, up_s=2.0, port=15220, host="127.0.3.1")
+LARGE = Plan(kills=3, cycles=1, rtus=120, breakers=100, block=2_000, up_s=2.0, port=15220, host="127.0.3.1")
 
 
 async def test_kills_in_the_middle_of_mass_shedding(tmp_path: Path) -> None:

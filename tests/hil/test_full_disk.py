@@ -67,6 +67,7 @@ async def test_a_full_disk_stops_the_daemon_and_nothing_is_lost_or_moved(tmp_pat
 async def _story(site: Station, fill: Callable[[Station], contextlib.AbstractContextManager[None]]) -> None:
     site.start_daemon()
     await site.wait_serving()
+    await site.wait_links_up()
     async with site.simulator() as plant:
         for name in TIER3:
             await plant.fault("slow", name, value=0.5)

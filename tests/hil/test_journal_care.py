@@ -42,6 +42,7 @@ async def plant(site: Station) -> AsyncIterator[SimulatorClient]:
         await client.reset()
         site.start_daemon()
         await site.wait_serving(START_S)
+        await site.wait_links_up()
         yield client
         await client.clear()
     site.end_daemon()

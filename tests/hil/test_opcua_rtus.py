@@ -31,6 +31,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sta
     async with small_station(folder, 15311, "127.0.64.41", generator, cooldown_s="2.0") as made:
         made.start_daemon()
         await made.wait_serving()
+        await made.wait_links_up()
         yield made
         assert made.stop_daemon() == 0
 

@@ -32,6 +32,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Statio
     async with small_station(folder, 15302, "127.0.5.1", programs='["own.py"]') as made:
         made.start_daemon()
         await made.wait_serving()
+        await made.wait_links_up()
         yield made
         assert made.stop_daemon() == 0
 

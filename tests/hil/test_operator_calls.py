@@ -36,6 +36,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Statio
         equip(folder, ola="OPERATOR", eng="ENGINEER", vic="VIEWER")
         made.start_daemon()
         await made.wait_serving()
+        await made.wait_links_up()
         await listening(PORT)
         yield made
         assert made.stop_daemon() == 0
@@ -184,6 +185,7 @@ async def test_an_alarm_is_acknowledged_and_outlives_a_crash(site: Station) -> N
         site.kill_daemon()
     site.start_daemon()
     await site.wait_serving()
+    await site.wait_links_up()
     await listening(PORT)
     async with person(site.folder, URL, "ola") as ola:
         await asyncio.sleep(2.5)  # some looks at all breakers

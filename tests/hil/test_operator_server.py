@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from asyncua import ua
 from operators_client import Person, equip, gridlatch, listening, person, text
-from station import Station, small_station, until
+from station import UNTIL_S, Station, small_station, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -30,6 +30,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Statio
         equip(folder, ola="OPERATOR", eng="ENGINEER", sec="SECADM")
         made.start_daemon()
         await made.wait_serving()
+        await made.wait_links_up()
         await listening(PORT)
         yield made
         assert made.stop_daemon() == 0
@@ -93,11 +94,11 @@ async def test_a_position_comes_to_those_who_subscribed(ola: Person) -> None:
 
     subscription = await ola.client.create_subscription(100, Screen())
     await subscription.subscribe_data_change(ola.node("Feeder/F003-001/Pos"))
-    assert await asyncio.wait_for(seen.get(), 5) == CLOSED
+    assert await asyncio.wait_for(seen.get(), UNTIL_S) == CLOSED
     await ola.call("Feeder/F003-001", "BreakerType", "Open", text("test"))
-    assert await asyncio.wait_for(seen.get(), 5) == OPEN
+    assert await asyncio.wait_for(seen.get(), UNTIL_S) == OPEN
     await ola.call("Feeder/F003-001", "BreakerType", "Close", text("test"))
-    assert await asyncio.wait_for(seen.get(), 5) == CLOSED
+    assert await asyncio.wait_for(seen.get(), UNTIL_S) == CLOSED
     await subscription.delete()
 
 

@@ -27,6 +27,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Statio
     async with small_station(folder, 15314, "127.0.9.21", generator=generator, **settings) as made:
         made.start_daemon()
         await made.wait_serving()
+        await made.wait_links_up()
         yield made
         assert made.stop_daemon() == 0
 

@@ -31,6 +31,7 @@ async def plant(site: Station) -> AsyncIterator[SimulatorClient]:
         await client.reset()
         site.start_daemon()
         await site.wait_serving()
+        await site.wait_links_up()
         yield client
         await client.clear()
         await _end_procedure(site)
@@ -117,6 +118,7 @@ async def test_a_breaker_that_was_moved_by_hand_during_a_restart_holds_the_outpu
         site.kill_daemon()
     site.start_daemon()
     await site.wait_serving()
+    await site.wait_links_up()
     released = await site.cli("release", "--reason", "seen to it", "--actor", "anna")
     assert (released.code, "outputs are released" in released.out) == (0, True), released
     held_now = (await site.ask("status"))["held"]

@@ -111,6 +111,7 @@ async def test_with_a_clock_that_nobody_disciplines_outputs_are_held_where_the_s
     async with small_station(tmp_path, 15307, "127.0.8.21", require_time_sync="true") as site:
         site.start_daemon()
         await site.wait_serving()
+        await site.wait_links_up()
         status = await site.ask("status")
         disciplined = synchronized() is True
         assert status["held"] == {

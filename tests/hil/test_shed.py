@@ -25,6 +25,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sta
     async with small_station(folder, 15303, "127.0.6.1", cooldown_s="2.0") as made:
         made.start_daemon()
         await made.wait_serving()
+        await made.wait_links_up()
         yield made
         assert made.stop_daemon() == 0
 

@@ -97,6 +97,7 @@ async def terminal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Te
             gridlatch(folder, "users", "add", name, "--role", role, "--password-stdin", given=PASSWORD + "\n")
         made.start_daemon()
         await made.wait_serving()
+        await made.wait_links_up()
 
         async def listens() -> bool:
             said = (await made.ask("status"))["operators"]
