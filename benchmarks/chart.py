@@ -21,12 +21,13 @@ POWERS = {3: "1 k", 4: "10 k", 5: "100 k", 6: "1 M", 7: "10 M", 8: "100 M"}
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One line. across and up: what its axes count, with the unit. points: (x, y), x above 0."""
+    """One line. across and up: what its axes count, with the unit. points: (x, y), x above 0. beside: a dashed line."""
 
     title: str
     across: str
     up: str
     points: Sequence[tuple[float, float]]
+    beside: Sequence[tuple[float, float]] = ()
 
 
 def ceiling(value: float) -> float:
@@ -57,7 +58,7 @@ def draw(title: str, panels: Sequence[Panel]) -> str:
 def _panel(panel: Panel, colour: str) -> Iterator[str]:
     low = math.floor(math.log10(min(x for x, _ in panel.points)))
     high = max(low + 1, math.ceil(math.log10(max(x for x, _ in panel.points))))
-    top = ceiling(max(y for _, y in panel.points) * 1.15)  # room for the numbers above the points
+    top = ceiling(max(y for _, y in [*panel.points, *panel.beside]) * 1.15)  # room for the numbers above the points
 
     def at(x: float, y: float) -> tuple[float, float]:
         share = (math.log10(x) - low) / (high - low)
@@ -76,6 +77,8 @@ def _panel(panel: Panel, colour: str) -> Iterator[str]:
     yield f'<text transform="translate(16 {middle}) rotate(-90)" text-anchor="middle">{escape(panel.up)}</text>'
     across = (LEFT + WIDTH - RIGHT) / 2
     yield f'<text x="{across}" y="{HEIGHT - BOTTOM + 37}" text-anchor="middle">{escape(panel.across)}</text>'
+    dashed = " ".join("{:.1f},{:.1f}".format(*at(x, y)) for x, y in panel.beside)
+    yield f'<polyline points="{dashed}" fill="none" stroke="#6b7280" stroke-width="1.5" stroke-dasharray="5 4"/>'
     places = [(*at(x, y), y) for x, y in panel.points]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
     yield f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>'

@@ -8,10 +8,11 @@ Three series, each point with the same work as the others of its series, on the 
 - *entities*: operations spread over few entities or many, all of them there before.
 - *waiting orchestrations*: orchestrations of three steps among few or many others that wait for an event and a timer.
 
-The least of some rounds counts: whatever else the machine does can only add to it. Opening a journal is not part of it
-(``engine.py --case recovery`` measures that), but told as ``ready_s``.
+Beside each point stands the smallest of its series, made anew and measured in turns with it, so that what the machine does
+meanwhile meets both. The least of some rounds counts: whatever else runs can only add to it. Opening a journal is not part
+of it (``engine.py --case recovery`` measures that), but told as ``ready_s``.
 
-Prints one JSON line for each point and a last one with the ratio of the dearest to the cheapest, and draws ``--plot``.
+Prints one JSON line for each point and a last one with the ratio of the dearest to the smallest, and draws ``--plot``.
 
 usage: python benchmarks/scaling.py [--dir /var/tmp] [--records 1000 … 10000000] [--instances 100 …] [--plot FILE.svg]
 """
@@ -24,8 +25,10 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -37,7 +40,8 @@ from gateway.durable.store import Batch, InstanceRow, RecordRow  # noqa: E402
 from gateway.starting import spare_the_loop  # noqa: E402
 from journal import Journal, verify_file  # noqa: E402
 
-Points = dict[int, dict[str, float]]
+Figures = dict[str, float]
+Points = dict[int, Figures]
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 INSTANCES = (100, 1_000, 10_000, 100_000)
 OPERATIONS = 20_000
@@ -48,7 +52,7 @@ STEPS = 2_000
 CLEAR_BELOW = 1_000_000
 """Records. What is measured on a shorter journal would be a good part of it."""
 FLAT = 1.3
-"""The dearest event may cost so many times the cheapest."""
+"""The dearest point may cost so many times the smallest."""
 
 BATCH = 5_000
 RECORDS_EACH = 4
@@ -83,28 +87,54 @@ async def fill(path: Path, length: int) -> None:
     await journal.close()
 
 
-async def cost(path: Path, keys: int, operations: int, steps: int, rounds: int) -> dict[str, float]:
-    """The least CPU of each kind of work, and the least time that a client waits at the median, over some rounds."""
-    least: dict[str, float] = {}
-    for _ in range(rounds):
-        found: dict[str, float] = {}
-        if operations:
-            began = time.perf_counter()
-            entity = await ours.entities(path, operations, keys, IN_FLIGHT)
-            found["ready_s"] = time.perf_counter() - began - entity.seconds
-            found["operation_cpu_us"] = entity.cpu_s / operations * 1e6
-            found["operation_p50_ms"] = sorted(entity.latencies_s)[operations // 2] * 1e3
-        if steps:
-            began = time.perf_counter()
-            three = await ours.run_three_steps(path, steps, 100)
-            found["ready_s"] = time.perf_counter() - began - three.seconds
-            found["three_steps_cpu_us"] = three.cpu_s / steps * 1e6
-            found["three_steps_p50_ms"] = sorted(three.latencies_s)[steps // 2] * 1e3
-        least = {key: min(value, least.get(key, value)) for key, value in found.items()}
-    return {key: round(value, 3) for key, value in least.items()}
+async def cost(path: Path, keys: int, operations: int, steps: int) -> Figures:
+    """The CPU of each kind of work, and the time that a client waits at the median."""
+    found: Figures = {}
+    if operations:
+        began = time.perf_counter()
+        entity = await ours.entities(path, operations, keys, IN_FLIGHT)
+        found["ready_s"] = time.perf_counter() - began - entity.seconds
+        found["operation_cpu_us"] = entity.cpu_s / operations * 1e6
+        found["operation_p50_ms"] = sorted(entity.latencies_s)[operations // 2] * 1e3
+    if steps:
+        began = time.perf_counter()
+        three = await ours.run_three_steps(path, steps, 100)
+        found["ready_s"] = time.perf_counter() - began - three.seconds
+        found["three_steps_cpu_us"] = three.cpu_s / steps * 1e6
+        found["three_steps_p50_ms"] = sorted(three.latencies_s)[steps // 2] * 1e3
+    return found
 
 
-def told(series: str, size: int, figures: dict[str, float], **more: float) -> None:
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A series: how a journal of some size is made, and what is measured on it. Sizes count what ``make`` makes."""
+
+    name: str
+    make: Callable[[Path, int], Coroutine[Any, Any, object]]
+    operations: int
+    steps: int
+    keys: int | None = None
+    """Entities that operations are spread over; None: as many as the size."""
+
+    def measure(self, path: Path, size: int) -> Figures:
+        """One round on a journal of this size."""
+        return asyncio.run(cost(path, self.keys or size, self.operations, self.steps))
+
+    def in_turns(self, path: Path, size: int, smallest: int, rounds: int) -> Figures:
+        """The least of some rounds, and under ``beside_…`` that of the smallest, in turns with them."""
+        least: Figures = {}
+        small = path.with_name("smallest.db")
+        for _ in range(rounds):
+            found = self.measure(path, size)
+            asyncio.run(self.make(small, smallest))
+            found |= {f"beside_{key}": value for key, value in self.measure(small, smallest).items()}
+            for file in small.parent.glob(f"{small.name}*"):
+                file.unlink()
+            least = {key: min(value, least.get(key, value)) for key, value in found.items()}
+        return {key: round(value, 3) for key, value in least.items()}
+
+
+def told(series: str, size: int, figures: Figures, **more: float) -> None:
     """Print one point."""
     print(json.dumps({"bench": "scaling", "series": series, "size": size, **figures, **more}), flush=True)
 
@@ -123,36 +153,29 @@ def by_length(folder: Path, lengths: Sequence[int], rounds: int, verify: bool) -
             found = verify_file(path)
             assert found.ok, f"what was filled does not verify: {found}"
             more["verified_s"] = round(time.perf_counter() - began, 1)
-        points[length] = asyncio.run(cost(path, ENTITIES, OPERATIONS, STEPS, rounds))
-        told("length of the journal", length, points[length], **more)
+        points[length] = LENGTH.in_turns(path, length, min(lengths), rounds)
+        told(LENGTH.name, length, points[length], **more)
         if length < CLEAR_BELOW:
             clear(folder)  # else what was measured would have made it longer than the next
     clear(folder)
     return points
 
 
-def by_entities(folder: Path, numbers: Sequence[int], rounds: int) -> Points:
-    """The same operations, spread over few entities or many."""
+def by_number(kind: Kind, folder: Path, numbers: Sequence[int], rounds: int) -> Points:
+    """The same work among few instances or many."""
     points = {}
     for number in numbers:
-        path = folder / f"entities-{number}.db"
-        asyncio.run(ours.entities(path, number, number, IN_FLIGHT))
-        points[number] = asyncio.run(cost(path, number, OPERATIONS, 0, rounds))
-        told("entities", number, points[number])
+        path = folder / "instances.db"
+        asyncio.run(kind.make(path, number))
+        points[number] = kind.in_turns(path, number, min(numbers), rounds)
+        told(kind.name, number, points[number])
         clear(folder)
     return points
 
 
-def by_waiting(folder: Path, numbers: Sequence[int], rounds: int) -> Points:
-    """The same orchestrations among few others that wait, or many."""
-    points = {}
-    for number in numbers:
-        path = folder / f"waiting-{number}.db"
-        asyncio.run(wait(path, number))
-        points[number] = asyncio.run(cost(path, 0, 0, STEPS, rounds))
-        told("waiting orchestrations", number, points[number])
-        clear(folder)
-    return points
+async def operate(path: Path, number: int) -> None:
+    """So many entities."""
+    await ours.entities(path, number, number, IN_FLIGHT)
 
 
 async def wait(path: Path, number: int) -> None:
@@ -165,6 +188,11 @@ async def wait(path: Path, number: int) -> None:
             await asyncio.sleep(0.01)
 
 
+LENGTH = Kind("length of the journal", fill, OPERATIONS, STEPS, ENTITIES)
+ENTITIES_THERE = Kind("entities", operate, OPERATIONS, 0)
+WAITING = Kind("waiting orchestrations", wait, 0, STEPS)
+
+
 def clear(folder: Path) -> None:
     """An empty folder."""
     for file in folder.iterdir():
@@ -172,9 +200,11 @@ def clear(folder: Path) -> None:
 
 
 def compared(what: str, points: Points, key: str) -> list[Row]:
-    """The dearest point of a series beside its cheapest."""
-    values = [point[key] for point in points.values()]
-    return [at_most(f"engine, CPU of {what}: dearest", max(values), "us", FLAT, min(values))] if len(values) > 1 else []
+    """The dearest point of a series, beside the smallest at the same moments."""
+    if len(points) < 2:
+        return []
+    dearest = max(points.values(), key=lambda point: point[key] / point[f"beside_{key}"])
+    return [at_most(f"engine, CPU of {what}: dearest", dearest[key], "us", FLAT, dearest[f"beside_{key}"])]
 
 
 def main() -> None:
@@ -182,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", default="/var/tmp", help="where the journals are put: the disk that is measured")
     parser.add_argument(
-        "--records", type=int, nargs="*", default=list(LENGTHS[:-1]), help="10000000: 2.6 GB on the disk, five minutes"
+        "--records", type=int, nargs="*", default=list(LENGTHS[:-1]), help="10000000: 2.6 GB on the disk, six minutes"
     )
     parser.add_argument("--instances", type=int, nargs="*", default=list(INSTANCES))
     parser.add_argument("--rounds", type=int, default=3)
@@ -192,11 +222,11 @@ def main() -> None:
     spare_the_loop()  # as the daemon does
     with tempfile.TemporaryDirectory(dir=arguments.dir) as name:
         folder = Path(name)
-        asyncio.run(cost(folder / "warm.db", 100, 2_000, 200, 1))  # not counted: imports, caches
+        asyncio.run(cost(folder / "warm.db", 100, 2_000, 200))  # not counted: imports, caches
         clear(folder)
         lengths = by_length(folder, arguments.records, arguments.rounds, arguments.verify)
-        entities = by_entities(folder, arguments.instances, arguments.rounds)
-        waiting = by_waiting(folder, arguments.instances, arguments.rounds)
+        entities = by_number(ENTITIES_THERE, folder, arguments.instances, arguments.rounds)
+        waiting = by_number(WAITING, folder, arguments.instances, arguments.rounds)
     series = (
         ("Entity operation, by length of the journal", "records in the journal", lengths, "operation_cpu_us"),
         ("Three steps, by length of the journal", "records in the journal", lengths, "three_steps_cpu_us"),
@@ -208,12 +238,18 @@ def main() -> None:
     if arguments.plot is not None:
         panels = [
             Panel(
-                what, f"{across} (logarithmic)", "CPU of each, µs", [(size, one[key]) for size, one in points.items()]
+                what,
+                f"{across} (logarithmic)",
+                "CPU of each, µs",
+                [(size, one[key]) for size, one in points.items()],
+                [(size, one[f"beside_{key}"]) for size, one in points.items()],
             )
             for what, across, points, key in series
             if points
         ]
-        arguments.plot.write_text(draw("What one operation costs as things grow", panels))
+        arguments.plot.write_text(
+            draw("What one operation costs as things grow (dashed: the smallest again, at the same moments)", panels)
+        )
 
 
 if __name__ == "__main__":

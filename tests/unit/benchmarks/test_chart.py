@@ -27,7 +27,15 @@ def test_each_panel_names_its_axes_and_what_could_be_markup_is_not() -> None:
     text = draw("a < b", panels)
     said = [element.text for element in ElementTree.fromstring(text).iter(f"{SVG}text")]
     assert {"a < b", "one", "two & three", "records", "CPU, µs", "entities", "time, ms"} <= set(said)
-    assert len(re.findall("<polyline", text)) == 2
+    assert len(re.findall("<circle", text)) == 6
+
+
+def test_what_is_beside_is_dashed_and_has_room() -> None:
+    text = draw("cost", [Panel("a", "records", "µs", POINTS, [(1_000, 90.0), (100_000, 95.0)])])
+    dashed, line = ElementTree.fromstring(text).iter(f"{SVG}polyline")
+    assert "stroke-dasharray" in dashed.attrib
+    assert all(float(place.split(",")[1]) >= TOP for place in dashed.attrib["points"].split())
+    assert "stroke-dasharray" not in line.attrib
 
 
 @pytest.mark.parametrize(("value", "above"), [(1.0, 1.0), (3.2, 4.0), (51.0, 60.0), (0.012, 0.02)])
