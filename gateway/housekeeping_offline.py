@@ -6,7 +6,6 @@ it is done. A crash here: the journal's own functions say what is there then; th
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import journal
 from gateway.clock import wall_now
 from gateway.durable.codec import Json
 from gateway.housekeeping_acts import BACKUPS, DONE, FAILED, Act
-from journal import BackupFailed, Journal, JournalError, JournalLocked, JournalNotFound
+from journal import BackupFailed, JournalError, JournalLocked, JournalNotFound
 
 Told = dict[str, Json]
 
@@ -32,33 +31,25 @@ class OfflineCareError(Exception):
 
 
 def stats(path: Path) -> Told:
-    """Its figures, as a start would find it. Errors: OfflineCareError."""
+    """Its figures, as a start would find it; nothing is changed. Errors: OfflineCareError."""
 
-    async def look() -> Told:
-        opened = await Journal.open(path, create=False)
-        try:
-            head, found = opened.head(), opened.stats
-        finally:
-            await opened.close()
-        told: Told = {"path": str(path), "batch": head.batch, "seq": head.seq, "hash": head.hash_hex}
+    def look() -> Told:
+        found = journal.look(path)
+        told: Told = {"path": str(path), "batch": found.head.batch, "seq": found.head.seq, "hash": found.head.hash_hex}
         told |= {"file_bytes": found.file_bytes, "free_bytes": found.free_bytes, "wal_bytes": found.wal_bytes}
-        told["mark"] = {"batch": found.mark_batch, "found": found.mark_found, "alarm": found.mark_alarm}
+        told["mark"] = {"batch": found.marked_batch, "found": found.mark_found.value, "alarm": ""}
         return {**told, "archived": {"batches": found.archived_batches, "records": found.archived_records}}
 
-    return _told(lambda: asyncio.run(look()))
+    return _told(look)
 
 
 def check(path: Path) -> Told:
-    """As a start would look at it, then the whole file and its chain. Errors: OfflineCareError."""
+    """As a start would look at it, then the whole file and its chain; nothing is changed. Errors: OfflineCareError."""
 
-    async def look() -> Told:
+    def look() -> Told:
         began = time.monotonic()
-        opened = await Journal.open(path, create=False)
-        try:
-            complaints = list(await opened.check())
-            chain = await opened.verify()
-        finally:
-            await opened.close()
+        complaints = list(journal.check_file(path))
+        chain = journal.verify_file(path)
         if not chain.ok:
             complaints.append(f"the hash chain breaks at batch {chain.first_bad_batch}: {chain.reason}")
         told: Told = {"ok": not complaints, "complaints": list(complaints)}
@@ -68,31 +59,29 @@ def check(path: Path) -> Told:
             "records": chain.records,
         }
 
-    return _told(lambda: asyncio.run(look()))
+    return _told(look)
 
 
 def backup(path: Path, target: Path | None) -> Told:
-    """A whole copy. target: a new file, or an existing folder; none: the folder for backups beside the journal.
+    """A whole copy; the journal itself is only read. target: a new file, or an existing folder; none: the folder for
+    backups beside the journal. Errors: OfflineCareError."""
 
-    Errors: OfflineCareError.
-    """
-    if target is None:
-        target = path.parent / BACKUPS
-        _told(lambda: _make(path.parent / BACKUPS))
-    target = target.absolute()
-    if target.is_dir():
-        target = target / f"journal-{wall_now():%Y%m%dT%H%M%SZ}.db"
+    def copy() -> Told:
+        to = (path.parent / BACKUPS if target is None else target).absolute()
+        if target is None and path.is_file():
+            _make(to)
+        if to.is_dir():
+            to = to / f"journal-{wall_now():%Y%m%dT%H%M%SZ}.db"
+        head = journal.backup_file(path, to)
+        return {
+            "file": str(to),
+            "bytes": to.stat().st_size,
+            "batch": head.batch,
+            "seq": head.seq,
+            "hash": head.hash_hex,
+        }
 
-    async def copy() -> Told:
-        opened = await Journal.open(path, create=False)
-        try:
-            head = await opened.backup(target)
-        finally:
-            await opened.close()
-        told: Told = {"file": str(target), "bytes": target.stat().st_size, "batch": head.batch, "seq": head.seq}
-        return {**told, "hash": head.hash_hex}
-
-    return _told(lambda: asyncio.run(copy()))
+    return _told(copy)
 
 
 def restore(copy: Path, path: Path, actor: str, user: str) -> Told:

@@ -23,6 +23,7 @@ from journal.file import JournalFile
 from journal.journal import Journal
 from journal.mark import MarkFound
 from journal.offline import Compacted, Loss, accept_loss, compact, restore
+from journal.outside import Look, backup_file, check_file, look
 from journal.rows import Archived, BatchLike, Head, JournalStats, Note, Records, Recovered, VerifyResult
 from journal.verify import verify_file
 
@@ -48,6 +49,7 @@ __all__ = [
     "JournalStats",
     "JournalTailLost",
     "JournalWriteError",
+    "Look",
     "Loss",
     "MarkFound",
     "Note",
@@ -55,7 +57,10 @@ __all__ = [
     "Recovered",
     "VerifyResult",
     "accept_loss",
+    "backup_file",
+    "check_file",
     "compact",
+    "look",
     "restore",
     "verify_archive",
     "verify_archives",

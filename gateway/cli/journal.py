@@ -184,6 +184,9 @@ def _mark(result: Fields) -> str:
     mark = result.part("mark")
     if mark.raw("alarm"):
         return f"DOES NOT FOLLOW: {mark.text('alarm')}"
+    if mark.raw("found") in ("none", "unreadable") and not mark.number("batch"):
+        which = "there is none" if mark.raw("found") == "none" else "it is unreadable"
+        return f"{which}, so whether the end is whole can't be seen (the next start tells it, and makes a new one)"
     behind = (result.number("batch") or 0) - (mark.number("batch") or 0)
     found = {"held": "", "none": ", there was none at the start", "unreadable": ", it was unreadable at the start"}
     where = "names the head" if not behind else f"names batch {mark.text('batch')}"

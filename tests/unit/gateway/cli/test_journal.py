@@ -124,6 +124,78 @@ def test_without_a_daemon_the_file_itself_is_looked_at_and_that_is_said(
     assert run(capsys, "archive")[0] == 5, "archiving is the daemon's"
 
 
+def content(folder: Path) -> dict[str, bytes]:
+    """What lies there; who reads a journal may leave an empty log and the file that readers share."""
+    files = {one.name: one.read_bytes() for one in folder.iterdir() if one.is_file() and not one.name.endswith("-shm")}
+    return {name: bytes_ for name, bytes_ in files.items() if bytes_}
+
+
+@pytest.mark.parametrize("damage", ["missing", "unreadable"])
+def test_looking_at_a_journal_does_not_use_up_the_warning_that_its_mark_is_gone(
+    site: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    state = site / "state"
+    mark = state / "journal.db.mark"
+    mark.unlink() if damage == "missing" else mark.write_bytes(b"x" * 8192)
+    before = content(state)
+    for words in (("stats",), ("check",), ("backup", str(site / "copy.db"))):
+        assert run(capsys, *words)[0] == 0
+    assert ("there is none" if damage == "missing" else "it is unreadable") in run(capsys, "stats")[1]
+    assert content(state) == before, "nothing of it is changed"
+
+    async def start() -> str:
+        journal = await Journal.open(state / "journal.db")
+        found = journal.stats.mark_found
+        await journal.close()
+        return found
+
+    assert asyncio.run(start()) == ("none" if damage == "missing" else "unreadable")
+
+
+def test_what_is_in_the_write_ahead_log_alone_is_seen_and_stays_there(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A daemon that was killed, or that hangs: its lock is nobody's business here."""
+
+    async def beside_an_owner() -> None:
+        journal = await Journal.open(site / "state" / "journal.db")
+        batch = Batch()
+        batch.records.append(RecordRow(4, "i", "k", 4, b"{}"))
+        batch.time_us = 4
+        await journal.commit(batch)
+        for words in (("stats", "--json"), ("check", "--json"), ("backup", str(site / "copy.db"))):
+            code, out, err = await asyncio.to_thread(run, capsys, *words)
+            assert code == 0, err
+            if words[0] == "stats":
+                assert (json.loads(out)["batch"], json.loads(out)["wal_bytes"] > 0) == (4, True)
+        batch = Batch()
+        batch.records.append(RecordRow(5, "i", "k", 5, b"{}"))
+        batch.time_us = 5
+        await journal.commit(batch)
+        await journal.close()
+
+    asyncio.run(beside_an_owner())
+    assert verify_file(site / "copy.db").batches == 4
+    assert verify_file(site / "state" / "journal.db").batches == 5
+
+
+def test_a_lost_end_is_told_by_those_too_that_only_look(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = site / "state"
+    (state / "journal.db").rename(site / "longer.db")
+    (state / "journal.db.mark").rename(site / "longer.mark")
+
+    async def two() -> None:
+        journal = await Journal.open(state / "journal.db")
+        await journal.close()
+
+    asyncio.run(two())
+    (site / "longer.mark").replace(state / "journal.db.mark")
+    for words in (("stats",), ("check",), ("backup", str(site / "copy.db"))):
+        code, _, err = run(capsys, *words)
+        assert (code, "another journal than the one that its mark belongs to" in err) == (1, True), err
+    assert not (site / "copy.db").exists()
+
+
 def test_a_restored_backup_is_noted_with_who_did_it(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "backup", str(site / "copy.db"))[0] == 0
     code, _, err = run(capsys, "restore", str(site / "copy.db"))
@@ -167,7 +239,7 @@ def test_a_journal_that_somebody_owns_is_refused(site: Path, capsys: pytest.Capt
     async def owned() -> list[tuple[int, str, str]]:
         journal = await Journal.open(site / "state" / "journal.db")
         try:
-            words = (("compact",), ("accept-loss", "--reason", "x"), ("restore", str(site / "b.db")), ("check",))
+            words = (("compact",), ("accept-loss", "--reason", "x"), ("restore", str(site / "b.db")))
             return [await asyncio.to_thread(run, capsys, *one) for one in words]
         finally:
             await journal.close()
