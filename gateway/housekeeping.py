@@ -119,6 +119,7 @@ class Housekeeping:
             await self._try("notes", lambda: asyncio.to_thread(housekeeping_acts.forget, self._state_dir))
         self._last_check = wall_now()
         await self._try("last check", self._find_check)
+        await self._try("check after the start", self.work.quick_check)
         while True:
             await self._try("the round", self._round)
             await asyncio.sleep(LOOK_S)

@@ -25,6 +25,8 @@ TYPES = (INTEGRITY, MARK, WAL, DISK, CARE, AUDIT, RESTORATION)
 AFTER_DAMAGE = (
     "stop the daemon, move journal.db, -wal, -shm and .mark aside, and restore a backup (gridlatch journal restore)"
 )
+OF_ARCHIVE = "archive "
+"""Complaints of a check about an archive begin so."""
 SHOWN = 3
 """Complaints that are told in one sentence."""
 _SEVERITY = {Pressure.WATCH: 500, Pressure.SHORT: 700, Pressure.FULL: 900}
@@ -70,6 +72,10 @@ def of_checks(complaints: Sequence[str]) -> Iterator[CareTrouble]:
         told = "; ".join(complaints[:SHOWN])
         more = f" and {len(complaints) - SHOWN} more" if len(complaints) > SHOWN else ""
         words = f"the journal is damaged: {told}{more}; {AFTER_DAMAGE}"
+        if all(one.startswith(OF_ARCHIVE) for one in complaints):
+            words = (
+                f"the journal is whole, but not its archives: {told}{more}; put back copies that were kept elsewhere"
+            )
         yield CareTrouble("journal_integrity", INTEGRITY, words, told[:200])
 
 

@@ -57,20 +57,35 @@ class Work:
         self._failures = failures
 
     async def check(self) -> dict[str, Json]:
-        """SQLite's check of the whole file, and the hash chain from its beginning. Errors: CareFailed."""
+        """SQLite's check of the whole file, the hash chain from its beginning, and the archives that lie in their folder.
+
+        Errors: CareFailed.
+        """
         began = asyncio.get_running_loop().time()
         async with self._alone("checked"):
             complaints = list(await self._journal.check())
             chain = await self._journal.verify()
+            archives = await self._journal.check_archives(self._archive_dir())
+        complaints += archives.complaints
         if not chain.ok:
             complaints.append(f"the hash chain breaks at batch {chain.first_bad_batch}: {chain.reason}")
         took_s = round(asyncio.get_running_loop().time() - began, 2)
         self.complaints = complaints
         told: dict[str, Json] = {"ok": not complaints, "complaints": list(complaints), "seconds": took_s}
         told |= {"batches": chain.batches, "records": chain.records}
+        told |= {"archives": archives.checked, "archives_elsewhere": archives.elsewhere}
         (log.info if not complaints else log.critical)(CHECKED, **told)
         self._done("check", CHECKED, told)
         return told
+
+    async def quick_check(self) -> None:
+        """SQLite's quick check of the whole file, of which an opening reads what is live alone. What it finds is told as by
+        the check of the day, and stands until the next one finds nothing. Errors: CareFailed."""
+        async with self._alone("checked"):
+            found = await self._journal.quick_check()
+        if found:
+            log.critical("journal_damaged", complaints=list(found))
+            self.complaints += [one for one in found if one not in self.complaints]
 
     def look_at_folder(self) -> None:
         """See whether archives have the folder that they should have. Blocks. Errors: CareFailed, OSError."""

@@ -125,17 +125,21 @@ def verify_archives(folder: Path, known: Sequence[Archived], expect: Head | None
             result = verify_archive(folder / one.file, None, expect)
         except (JournalNotFound, JournalCorrupt) as error:
             return VerifyResult(False, batches, records, good, one.first_batch, str(error))
-        named = (one.prev_hash.hex(), one.first_batch, one.head, one.file_sha256)
-        if not result.ok:
-            reason: str | None = f"{one.file}: {result.reason}"
-        elif named != (result.prev_hash, result.first_batch, result.head, result.file_sha256):
-            reason = f"{one.file} is not the archive that the journal names"
-        else:
-            reason = None
+        reason = contradiction(one, result)
         batches, records, good = batches + result.batches, records + result.records, result.head
         if reason is not None:
             return VerifyResult(False, batches, records, good, good.batch + 1, reason)
     return VerifyResult(True, batches, records, good)
+
+
+def contradiction(one: Archived, result: ArchiveResult) -> str | None:
+    """What is wrong with this archive, by a check of it and by what the journal says of it; None if nothing is."""
+    named = (one.prev_hash.hex(), one.first_batch, one.head, one.file_sha256)
+    if not result.ok:
+        return f"{one.file}: {result.reason}"
+    if named != (result.prev_hash, result.first_batch, result.head, result.file_sha256):
+        return f"{one.file} is not the archive that the journal names"
+    return None
 
 
 def _complaint_about_start(archive: ArchiveReader, after: ArchiveResult | None) -> str | None:

@@ -9,20 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from journal import rowcheck
+from journal.archive import ArchiveCheck, contradiction
 from journal.copying import Copy
-from journal.errors import ArchiveFailed, BackupFailed, JournalError
-from journal.retention import Retention, Runs
+from journal.errors import ArchiveFailed, BackupFailed, JournalCorrupt, JournalError, JournalNotFound
+from journal.retention import PAUSE_S, Retention, Runs
 from journal.rows import Archived, Head
 from journal.thread import SqliteThread
 from journal.writer import Writer
 
 COMPLAINTS_AT_MOST = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivesChecked:
+    """What a check of the archives found. elsewhere: archives that the journal names and that are not in the folder, or
+    can't be read there."""
+
+    complaints: list[str]
+    checked: int
+    elsewhere: int
 
 
 def _nothing() -> None:
@@ -78,6 +90,37 @@ class Care:
                 raise JournalError("the journal is closed") from error
             return [f"the check itself failed: {error}"]
 
+    async def quick_check(self) -> list[str]:
+        """See ``Journal.quick_check``."""
+        try:
+            async with self._aside() as thread:
+                return await thread.run(_quick)
+        except sqlite3.DatabaseError as error:
+            if self._closed:
+                raise JournalError("the journal is closed") from error
+            return [f"the check itself failed: {error}"]
+
+    async def check_archives(self, known: Sequence[Archived], folder: Path) -> ArchivesChecked:
+        """See ``Journal.check_archives``."""
+        complaints: list[str] = []
+        checked = 0
+        for one in known:
+            try:
+                check = await asyncio.to_thread(ArchiveCheck, folder / one.file)
+                while await asyncio.to_thread(check.step):
+                    if self._closed:
+                        raise JournalError("the journal is closed")
+                    await asyncio.sleep(PAUSE_S)
+            except JournalNotFound:
+                continue  # a person has taken it elsewhere, as they should
+            except (JournalCorrupt, OSError) as error:
+                complaints.append(f"archive {one.file}: {error}")
+                continue
+            checked += 1
+            if wrong := contradiction(one, check.result()):
+                complaints.append(f"archive {wrong}")
+        return ArchivesChecked(complaints[:COMPLAINTS_AT_MOST], checked, len(known) - checked)
+
     def end(self) -> None:
         """Let nothing begin any more, and interrupt what runs."""
         self._closed = True
@@ -102,6 +145,12 @@ class Care:
                 self._stop = _nothing
                 end()  # a cancelled caller waits for no long statement
                 await thread.close(self._close_timeout_s)
+
+
+def _quick(connection: sqlite3.Connection) -> list[str]:
+    connection.execute("PRAGMA cell_size_check = ON")
+    found = [str(row[0]) for row in connection.execute(f"PRAGMA quick_check({COMPLAINTS_AT_MOST})")]
+    return [] if found == ["ok"] else found
 
 
 def _integrity(connection: sqlite3.Connection) -> list[str]:

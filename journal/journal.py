@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from journal import cuts, reader, recovery
-from journal.care import Care
+from journal.care import ArchivesChecked, Care
 from journal.errors import JournalError, JournalNotFound, JournalReadError, JournalTailLost
 from journal.folders import make_file
 from journal.lock import OwnerLock
@@ -170,6 +170,14 @@ class Journal:
         folded in for so long.
         """
         return await self._care.check()
+
+    async def quick_check(self) -> list[str]:
+        """SQLite's quick check of the whole file, beside running commits: what an opening leaves out of a large one."""
+        return await self._care.quick_check()
+
+    async def check_archives(self, folder: Path) -> ArchivesChecked:
+        """Check all archives that lie in the folder, each whole, and each as the journal names it, beside commits."""
+        return await self._care.check_archives(await self.archives(), folder)
 
     async def history(self, instance: str, first_seq: int) -> Records:
         """Committed records of one instance from first_seq on, in order; see ``Records`` for those archived."""

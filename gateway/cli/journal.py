@@ -23,6 +23,8 @@ WITHOUT_DAEMON = frozenset({"journal stats", "journal check", "journal backup"})
 LONG_S = 540.0
 """How long a journal of years may take beyond an ordinary action, real seconds."""
 MB = 1024 * 1024
+OF_ARCHIVE = "archive "
+"""Complaints about an archive begin so."""
 _DESCRIPTION = """\
 The journal is what the gateway knows: keep backups of it on another machine, with the site's folder (certificates
 and users too) and with the archives. A backup is a whole journal: restore puts it where a daemon will open it.
@@ -111,10 +113,21 @@ def check_lines(result: Fields) -> list[str]:
     """Sound, or what is wrong and what to do."""
     size = f"{count(result.number('batches'))} batches, {count(result.number('records'))} records"
     if result.flag("ok"):
-        return [f"The journal is sound: {size}, checked in {result.text('seconds')} s."]
+        lines = [f"The journal is sound: {size}, checked in {result.text('seconds')} s."]
+        if checked := result.number("archives"):
+            lines.append(f"So are the {count(checked)} archives in their folder.")
+        if elsewhere := result.number("archives_elsewhere"):
+            lines.append(
+                f"{count(elsewhere)} archives lie elsewhere: check them there (gridlatch audit verify FILE...)."
+            )
+        return lines
+    complaints = [f"  {one}" for one in result.texts("complaints")]
+    if all(one.startswith(f"  {OF_ARCHIVE}") for one in complaints):
+        told = f"The journal is sound ({size}), BUT NOT ITS ARCHIVES:"
+        return [told, *complaints, "Put back copies of them that were kept elsewhere."]
     return [
         f"THE JOURNAL IS DAMAGED ({size} read):",
-        *(f"  {one}" for one in result.texts("complaints")),
+        *complaints,
         "Stop the daemon, and keep all files of this journal (journal.db, -wal, -shm, .mark) aside; then restore a backup:",
         "  cd STATE_DIR && mkdir old && mv journal.db* old/",
         "  gridlatch journal restore BACKUP",

@@ -38,6 +38,7 @@ class FakeJournal:
         self.path = folder / "journal.db"
         self.complaints: list[str] = []
         self.chain: Any = SimpleNamespace(ok=True, batches=9, records=90, first_bad_batch=None, reason=None)
+        self.checked_archives: Any = SimpleNamespace(complaints=[], checked=2, elsewhere=1)
         self.fails: str = ""
         self.archives: list[tuple[int, Path]] = []
         self.asked = 0
@@ -66,6 +67,12 @@ class FakeJournal:
     async def check(self) -> list[str]:
         await self._may()
         return self.complaints
+
+    async def quick_check(self) -> list[str]:
+        return self.complaints
+
+    async def check_archives(self, folder: Path) -> Any:
+        return self.checked_archives
 
     async def verify(self) -> Any:
         return self.chain
@@ -304,6 +311,30 @@ async def test_a_damaged_journal_is_an_alarm_that_a_restart_does_not_end(house: 
     assert house.keys() == {}
     await house.station.engine.on_disk()
     assert house.recorded("trouble_over")[-1]["key"] == "journal_integrity"
+
+
+async def test_a_damaged_archive_is_the_same_alarm(house: House) -> None:
+    house.journal.checked_archives = SimpleNamespace(
+        complaints=["archive 1.gz: a byte changed"], checked=1, elsewhere=0
+    )
+    await house.care._daily()
+    assert house.keys() == {"journal_integrity": INTEGRITY}
+    assert "the journal is whole, but not its archives: archive 1.gz: a byte changed; put" in house.care.warnings()[0]
+
+
+async def test_damage_that_an_opening_does_not_see_is_told_soon_after_the_start(
+    house: House, clock: list[datetime], quick: None
+) -> None:
+    house.journal.complaints = ["page 7: never used"]
+    task = asyncio.create_task(house.care.run())
+    await until(lambda: house.care.troubles, "the alarm")
+    assert house.keys() == {"journal_integrity": INTEGRITY}
+    assert "page 7: never used" in house.care.warnings()[0]
+    assert house.recorded("journal_checked") == [], "it is no check of the day"
+    house.journal.complaints = []
+    clock[0] += timedelta(minutes=31)
+    await until(lambda: not house.care.troubles, "the check of the day found nothing")
+    task.cancel()
 
 
 async def test_what_the_journal_says_of_itself_becomes_alarms(house: House) -> None:

@@ -69,6 +69,21 @@ def test_a_damaged_journal_comes_with_what_to_do() -> None:
     told = check_lines(Fields({"ok": False, "complaints": ["row 7"], "batches": 3, "records": 4, "seconds": 0.1}))
     assert told[:2] == ["THE JOURNAL IS DAMAGED (3 batches, 4 records read):", "  row 7"]
     assert "gridlatch journal restore BACKUP" in told[-1]
+    one = {"ok": False, "complaints": ["archive 1.gz: torn"], "batches": 3, "records": 4, "seconds": 0.1}
+    assert check_lines(Fields(one)) == [  # type: ignore[arg-type]
+        "The journal is sound (3 batches, 4 records), BUT NOT ITS ARCHIVES:",
+        "  archive 1.gz: torn",
+        "Put back copies of them that were kept elsewhere.",
+    ]
+
+
+def test_a_sound_journal_says_which_archives_were_looked_at() -> None:
+    sound = {"ok": True, "batches": 3, "records": 4, "seconds": 0.1}
+    assert len(check_lines(Fields({**sound, "archives": 0, "archives_elsewhere": 0}))) == 1
+    assert check_lines(Fields({**sound, "archives": 2, "archives_elsewhere": 1}))[1:] == [
+        "So are the 2 archives in their folder.",
+        "1 archives lie elsewhere: check them there (gridlatch audit verify FILE...).",
+    ]
 
 
 def test_an_archive_is_named_with_its_hash_and_what_stays() -> None:
