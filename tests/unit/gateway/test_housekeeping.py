@@ -267,7 +267,7 @@ async def test_an_archive_that_failed_is_tried_again_within_the_hour_and_not_onl
     task = asyncio.create_task(house.care.run())
     await asyncio.sleep(0.05)
     clock[0] += timedelta(minutes=31)
-    await until(lambda: "archiving" in house.care._failed, "the failure")
+    await until(lambda: "archiving" in house.care._failed and house.recorded("journal_checked"), "the failure")
     assert house.keys() == {"journal_archive_folder": CARE}, "one reason, one alarm"
     assert (house.journal.archives, len(house.recorded("journal_checked"))) == ([], 1)
     house.settings()
