@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 from journal import cuts, reader, recovery
 from journal.care import ArchivesChecked, Care
-from journal.errors import JournalError, JournalNotFound, JournalReadError, JournalTailLost
+from journal.errors import JournalError, JournalNotFound, JournalReadError
 from journal.folders import make_file
 from journal.lock import OwnerLock
 from journal.mark import Mark, MarkFile, MarkFound, read_mark, refuse_missing
@@ -409,7 +409,7 @@ def _own(path: Path, create: bool) -> tuple[Path, OwnerLock, MarkFound, Mark | N
         found, mark = read_mark(path)
         if mark is not None and not there:
             raise refuse_missing(path, mark)
-    except (OSError, JournalTailLost):
+    except (OSError, JournalError):
         lock.release()
         raise
     return path, lock, found, mark

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from journal import reader
-from journal.errors import JournalTailLost
+from journal.errors import JournalReadError, JournalTailLost
 from journal.folders import give_to_owner_of_folder, sync_folder
 from journal.rows import Head
 
@@ -44,7 +44,7 @@ class MarkFound(enum.Enum):
     NONE = "none"
     """No mark: the first start of this journal here, or a file that was copied without it. One was made."""
     UNREADABLE = "unreadable"
-    """A damaged mark, or one that can't be read: nothing could be compared. A new one was made if that was possible."""
+    """A damaged mark: nothing could be compared. A new one was made if that was possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,19 @@ def mark_path(journal: Path) -> Path:
 
 
 def read_mark(journal: Path) -> tuple[MarkFound, Mark | None]:
-    """The mark beside a journal. NONE and UNREADABLE come without one; HELD says only that it can be read."""
+    """The mark beside a journal. NONE and UNREADABLE come without one; HELD says only that it can be read.
+
+    Raises JournalReadError for one that is there and may be whole, but is not given to us: it must not be replaced.
+    """
     try:
         with mark_path(journal).open("rb") as file:
             content = file.read(2 * SLOT_BYTES)
     except FileNotFoundError:
         return MarkFound.NONE, None
-    except OSError:
+    except IsADirectoryError:
         return MarkFound.UNREADABLE, None
+    except OSError as error:
+        raise JournalReadError(f"the mark {mark_path(journal)} can't be read: {error.strerror}") from error
     marks = [mark for offset in (0, SLOT_BYTES) if (mark := _unpack(content[offset : offset + _CHECKED_BYTES]))]
     if not marks:
         return MarkFound.UNREADABLE, None

@@ -125,25 +125,30 @@ def compact(path: Path) -> Compacted:
                 recovery.inspect(connection, path, read_mark(path)[1])
             for suffix in SIDE_FILES:
                 new.with_name(new.name + suffix).unlink(missing_ok=True)
-            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-                end = recovery.prepare(connection, path, None)
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-                size = connection.execute("PRAGMA page_size").fetchone()[0]
-                refuse_full_disk(path.parent, used_bytes(connection) - free * size)
-                before = path.stat()
-                os.close(make_file(new))
-                connection.execute("VACUUM INTO ?", (str(new),))
-            with closing(connect_read_only(new, immutable=True)) as written:
-                _check_whole(written, new, None)
-                if reader.head(written) != end.head():
-                    raise JournalCorrupt(f"{new} does not end as {path} does")
-            _take_place(new, path, before)
-            return Compacted(before.st_size, path.stat().st_size)
+            try:
+                return _compacted(path, new)
+            finally:
+                new.unlink(missing_ok=True)
     except (sqlite3.Error, OSError) as error:
         raise JournalError(f"{path} can't be compacted: {error}") from error
-    finally:
-        new.unlink(missing_ok=True)
+
+
+def _compacted(path: Path, new: Path) -> Compacted:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        end = recovery.prepare(connection, path, None)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+        refuse_full_disk(path.parent, used_bytes(connection) - free * size)
+        before = path.stat()
+        os.close(make_file(new))
+        connection.execute("VACUUM INTO ?", (str(new),))
+    with closing(connect_read_only(new, immutable=True)) as written:
+        _check_whole(written, new, None)
+        if reader.head(written) != end.head():
+            raise JournalCorrupt(f"{new} does not end as {path} does")
+    _take_place(new, path, before)
+    return Compacted(before.st_size, path.stat().st_size)
 
 
 @contextmanager

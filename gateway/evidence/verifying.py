@@ -10,6 +10,7 @@ texts out of the files are told as printable ones. Only reads; a crash here chan
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from journal import (
     JournalError,
     JournalFile,
     JournalNotFound,
+    JournalReadError,
     verify_archive,
     verify_file,
 )
@@ -157,7 +159,9 @@ def _archive(result: ArchiveResult, before: ArchiveResult | None, heads: Sequenc
 def _journal(
     file: Path, heads: Sequence[KeptHead], archives: Sequence[tuple[Finding, ArchiveResult | None]]
 ) -> Finding:
-    state, marked = read_mark(file.resolve())  # first: what is committed from here on may be more, never less
+    state, marked = MarkFound.UNREADABLE, None
+    with suppress(JournalReadError):  # told as a mark that could not be compared
+        state, marked = read_mark(file.resolve())  # first: what is committed from here on may be more, never less
     try:
         result = verify_file(file)
     except (JournalNotFound, JournalCorrupt) as error:

@@ -265,8 +265,11 @@ async def test_compacting_needs_room_and_no_daemon(path: Path, scribe, tmp_path:
             compact(path)
     assert path.read_bytes() == before
     journal = await Journal.open(path)
+    begun = path.with_name("journal.db.compact")
+    begun.write_bytes(b"of another compact, which is under way")
     with pytest.raises(JournalLocked):
         compact(path)
+    assert begun.exists()
     await journal.close()
 
 

@@ -14,7 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from journal import Head, Journal, JournalCorrupt, JournalLocked, JournalTailLost, MarkFound, accept_loss, verify_file
+from journal import (
+    Head,
+    Journal,
+    JournalCorrupt,
+    JournalLocked,
+    JournalReadError,
+    JournalTailLost,
+    MarkFound,
+    accept_loss,
+    verify_file,
+)
 from journal import journal as journal_module
 from journal.mark import SLOT_BYTES, MarkFile, mark_path, read_mark
 
@@ -241,6 +251,29 @@ async def test_a_damaged_mark_is_told_and_kept_aside(path: Path, head: Head) -> 
     assert journal.stats.mark_alarm == ""
     assert marked(path) == head
     assert mark_path(path).with_name("journal.db.mark.unreadable").read_bytes().startswith(b"rubbish")
+    await journal.close()
+
+
+async def test_a_mark_that_is_not_given_to_us_is_never_replaced(path: Path, scribe, monkeypatch) -> None:
+    journal = await Journal.open(path)
+    await journal.commit(scribe.batch(("plan", "TimerFired")))
+    await journal.close()
+    before = mark_path(path).read_bytes()
+    really = Path.open
+
+    def denied(self: Path, *args: object, **kwargs: object) -> object:
+        if self == mark_path(path):
+            raise OSError(5, "Input/output error")
+        return really(self, *args, **kwargs)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "open", denied)
+        for attempt in (Journal.open(path), Journal.open(path)):  # the lock is given back, too
+            with pytest.raises(JournalReadError, match=r"mark .* can't be read: Input/output error"):
+                await attempt
+    assert mark_path(path).read_bytes() == before
+    journal = await Journal.open(path)
+    assert journal.stats.mark_found == "held"
     await journal.close()
 
 
