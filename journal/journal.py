@@ -125,12 +125,6 @@ class Journal:
             await self._writing(partial(self._writer.commit, batch=batch))
             self._flush_mark_later()
 
-    async def purge(self, instance_ids: Sequence[str]) -> list[str]:
-        """Forget those of the instances that are terminal orchestrations; returns their ids. Records always stay."""
-        removed = await self._writing(partial(self._writer.purge, instances=tuple(instance_ids)))
-        self._flush_mark_later()
-        return removed
-
     async def archive(self, before_us: int, folder: Path) -> Archived | None:
         """Move what is older than before_us into a file in the folder, beside running commits; None if nothing is.
 

@@ -22,9 +22,7 @@ from journal.links import LastRecords
 from journal.mark import MarkFile
 from journal.rowcheck import with_sums
 from journal.rows import (
-    ENTITY,
     MAX_BATCH_RECORDS,
-    TERMINAL_STATUSES,
     BatchLike,
     Head,
     LinkedRecord,
@@ -74,12 +72,6 @@ _ADD_BATCH: Final = (
     "INSERT INTO batches (batch, first_seq, last_seq, last_message_id, time_us, prev_hash, hash)"
     " VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
-_PURGEABLE: Final = "SELECT last_seq FROM instances WHERE instance = ? AND kind <> ? AND status IN (?, ?, ?)"
-_PURGE: Final = (
-    "DELETE FROM timers WHERE instance = ?",
-    "DELETE FROM activities WHERE instance = ?",
-    "DELETE FROM instances WHERE instance = ?",
-)
 
 
 class Writer:
@@ -118,33 +110,6 @@ class Writer:
         self.records += len(records)
         self.commit_ms_last = (time.perf_counter_ns() - started_ns) / 1e6
         self.commit_ms_max = max(self.commit_ms_max, self.commit_ms_last)
-
-    def purge(self, connection: sqlite3.Connection, instances: Sequence[str]) -> list[str]:
-        """Remove what is known of those of the instances that are terminal; returns them. Records stay.
-
-        A batch of its own, without records: so the mark moves on with it, and shows its loss.
-        """
-        self.refuse_after_failure()
-        removed: list[str] = []
-        following = self.end
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            for instance in dict.fromkeys(instances):
-                if connection.execute(_PURGEABLE, (instance, ENTITY, *TERMINAL_STATUSES)).fetchone():
-                    self._keep_tails(connection, [instance])
-                    for sql in _PURGE:
-                        connection.execute(sql, (instance,))
-                    removed.append(instance)
-            if removed:
-                following, row = empty_batch(self.end)
-                connection.execute(*row)
-            connection.execute("COMMIT")
-        except BaseException as error:  # as in commit
-            raise self._fail(connection, "a purge", error) from error
-        if removed:
-            self.end = following
-            self._mark.write(following.batch, following.seq, following.time_us, following.hash)
-        return removed
 
     def note(
         self,
@@ -268,13 +233,6 @@ def explain(error: BaseException) -> str:
             return f"another program holds the database open for writing ({error})"
         case _:
             return f"{name}: {error}"
-
-
-def empty_batch(end: ChainEnd) -> tuple[ChainEnd, Statement]:
-    """A batch that holds nothing: what the chain ends with then, and how it is written."""
-    digest = batch_hash(end.hash, end.batch + 1, end.seq + 1, end.seq, end.last_message_id, end.time_us, [])
-    following = ChainEnd(end.batch + 1, end.seq, end.last_message_id, end.time_us, digest)
-    return following, (_ADD_BATCH, _batch_row(end, following))
 
 
 def note_rows(end: ChainEnd, kind: str, payload: bytes, time_us: int) -> tuple[ChainEnd, list[Statement]]:

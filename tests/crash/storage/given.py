@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field, fields
-from typing import TypeAlias
 
 from gateway.durable.store import ActivityRow, Batch, InstanceRow, MessageRow, RecordRow, TimerRow
 from journal.rows import TERMINAL_STATUSES
-
-Purge: TypeAlias = tuple[str, ...]
-Step: TypeAlias = Batch | Purge
 
 PLANS = 6
 BREAKERS = 8
@@ -36,7 +32,7 @@ class Moment:
     timers: dict[tuple[str, int], TimerRow] = field(default_factory=dict)
     activities: dict[tuple[str, int], ActivityRow] = field(default_factory=dict)
 
-    def after(self, step: Step) -> Moment:
+    def after(self, step: Batch) -> Moment:
         """The moment that follows."""
         following = Moment(
             self.batches,
@@ -48,12 +44,7 @@ class Moment:
             dict(self.timers),
             dict(self.activities),
         )
-        if isinstance(step, Batch):
-            following._commit(step)
-        else:
-            following.batches += 1
-            for name in step:
-                following._purge(name)
+        following._commit(step)
         return following
 
     def live(self) -> dict[str, InstanceRow]:
@@ -90,13 +81,6 @@ class Moment:
         self.timers.update(batch.timers_added)
         self.activities.update(batch.activities_added)
 
-    def _purge(self, name: str) -> None:
-        row = self.instances.get(name)
-        if row is not None and row.kind != "entity" and row.status in TERMINAL_STATUSES:
-            del self.instances[name]
-            self.timers = {key: timer for key, timer in self.timers.items() if key[0] != name}
-            self.activities = {key: activity for key, activity in self.activities.items() if key[0] != name}
-
 
 class Given:
     """The steps of one seed and the moments between them; made as they are asked for.
@@ -104,16 +88,15 @@ class Given:
     ``large``: how many bytes a payload may have (most are small).
     """
 
-    def __init__(self, seed: int, *, large: int = 3_000, purges: bool = True) -> None:
+    def __init__(self, seed: int, *, large: int = 3_000) -> None:
         self.seed = seed
         self._dice = random.Random(seed)
         self._large = large
-        self._purges = purges
-        self._steps: list[Step] = []
+        self._steps: list[Batch] = []
         self._moments = [Moment()]
         self.records: list[RecordRow] = []
 
-    def step(self, number: int) -> Step:
+    def step(self, number: int) -> Batch:
         """Step ``number``, counted from 0."""
         while len(self._steps) <= number:
             self._extend()
@@ -131,15 +114,8 @@ class Given:
 
     def _extend(self) -> None:
         now = self._moments[-1]
-        ended = [
-            name for name, row in now.instances.items() if row.kind != "entity" and row.status in TERMINAL_STATUSES
-        ]
-        step: Step
-        if self._purges and ended and self._dice.random() < 0.15:
-            step = tuple(self._dice.sample(ended, 1))
-        else:
-            step = self._batch(now)
-            self.records += step.records
+        step = self._batch(now)
+        self.records += step.records
         self._steps.append(step)
         self._moments.append(now.after(step))
 

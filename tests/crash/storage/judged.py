@@ -16,7 +16,7 @@ from pathlib import Path
 from crash.invariant import prefix_violations
 from crash.storage.given import Given, Moment
 
-from gateway.durable.store import ActivityRow, Batch, InstanceRow, MessageRow, RecordRow, TimerRow
+from gateway.durable.store import ActivityRow, InstanceRow, MessageRow, RecordRow, TimerRow
 from journal import Archived, ArchiveReader, Journal, JournalError, cuts, reader, recovery
 from journal.archive import verify_archives
 from journal.writer import ChainEnd
@@ -50,12 +50,8 @@ class Held:
 
 
 async def write_step(journal: Journal, given: Given, number: int) -> None:
-    """Carry out one step; returns once it is acknowledged."""
-    step = given.step(number)
-    if isinstance(step, Batch):
-        await journal.commit(step)
-    else:
-        await journal.purge(step)
+    """Commit one step; returns once it is acknowledged."""
+    await journal.commit(given.step(number))
 
 
 async def read_all(journal: Journal) -> Held:

@@ -28,7 +28,10 @@ async def archived(folder: Path, given: Given) -> Archived:
     try:
         for number in range(STEPS):
             await write_step(journal, given, number)
-        await journal.purge([name for name in given.moment(STEPS).instances if not name.startswith("@")])
+        purged = Batch()
+        purged.time_us = given.moment(STEPS).last_time_us
+        purged.instances_removed.update(name for name in given.moment(STEPS).instances if not name.startswith("@"))
+        await journal.commit(purged)
         made = await journal.archive(given.moment(STEPS - 5).last_time_us, folder / "archives")
         assert made is not None
         return made

@@ -20,7 +20,6 @@ from crash.storage.crash_states import State, lay_out
 from crash.storage.given import Given
 from crash.storage.judged import judge
 
-from gateway.durable.store import Batch
 from journal import Journal, JournalWriteError, recovery
 from journal.mark import MarkFile, mark_path, read_mark
 from journal.writer import Writer
@@ -68,7 +67,7 @@ def live(folder: Path, state: State, given: Given, steps: int, dice: random.Rand
         while True:
             marks.append(mark_path(path).read_bytes())
             asked += 1
-            carry_out(writer, raw, given, acknowledged)
+            writer.commit(raw, given.step(acknowledged))
             acknowledged += 1
     except (JournalWriteError, sqlite3.OperationalError):
         assert power.off, "an error without a power cut"
@@ -80,15 +79,6 @@ def live(folder: Path, state: State, given: Given, steps: int, dice: random.Rand
     connection.close()
     vfs.unregister()
     return Life(acknowledged, asked, left)
-
-
-def carry_out(writer: Writer, connection: sqlite3.Connection, given: Given, number: int) -> None:
-    """One step."""
-    step = given.step(number)
-    if isinstance(step, Batch):
-        writer.commit(connection, step)
-    else:
-        writer.purge(connection, step)
 
 
 async def cut_and_judge(memory: Path, seed: int, cuts: int, *, weak: bool = False) -> tuple[int, list[str]]:

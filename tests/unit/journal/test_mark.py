@@ -375,15 +375,3 @@ async def test_a_journal_that_is_gone_can_be_begun_anew_by_a_person(path: Path, 
     journal = await Journal.open(path)
     assert journal.stats.mark_found == "held"
     await journal.close()
-
-
-async def test_a_purge_moves_the_mark_so_that_its_loss_is_found(journal: Journal, scribe) -> None:
-    batch = scribe.batch(("plan", "TimerFired"))
-    batch.instances["plan"] = scribe.orchestration("plan", "Completed")
-    await journal.commit(batch)
-    assert await journal.purge(["plan"]) == ["plan"]
-    assert marked(journal.path) == journal.head()
-    assert journal.head().batch == 2
-    assert await journal.purge(["plan"]) == []
-    assert journal.head().batch == 2, "nothing done is no batch"
-    assert (await journal.verify()).ok

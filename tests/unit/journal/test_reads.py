@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.durable.store import ActivityRow, MessageRow, TimerRow
+from gateway.durable.store import ActivityRow, TimerRow
 from journal import Journal, JournalCorrupt, reader, recovery, verify_file
 from journal.links import LastRecords
 
@@ -106,7 +106,9 @@ async def test_histories_stay_linked_over_every_turn_of_an_instances_life(path: 
     row_alone.instances["a"] = scribe.orchestration("a", "Completed")
     await journal.commit(row_alone)
     await journal.commit(scribe.batch(("a", "3"), ("a", "4")))
-    assert await journal.purge(["a"]) == ["a"]
+    purged = scribe.batch()
+    purged.instances_removed.add("a")
+    await journal.commit(purged)
     await journal.close()
 
     journal = await Journal.open(path)
@@ -222,31 +224,6 @@ async def test_instances_are_found_by_each_condition(journal: Journal, scribe) -
 )
 def test_the_bound_of_a_prefix(prefix: str, bound: str | None) -> None:
     assert reader._after_prefix(prefix) == bound
-
-
-async def test_a_purge_forgets_finished_orchestrations_and_nothing_else(path: Path, scribe) -> None:
-    journal = await Journal.open(path)
-    batch = scribe.batch(("done", "ExecutionStarted"), ("running", "ExecutionStarted"))
-    batch.instances["done"] = scribe.orchestration("done", "Completed")
-    batch.instances["running"] = scribe.orchestration("running")
-    batch.instances["@breaker@1"] = scribe.entity("@breaker@1")._replace(status="Completed")
-    for name in ("done", "running"):
-        batch.add_timer(TimerRow(name, 1, 1, b""))
-        batch.add_activity(ActivityRow(name, 1, b""))
-    batch.add_message(MessageRow(1, "done", b""))
-    await journal.commit(batch)
-
-    assert await journal.purge(["done", "running", "@breaker@1", "unknown", "done"]) == ["done"]
-    assert journal.head().batch == journal.stats.mark_batch == 2, "a batch of its own, which the mark names"
-    assert await journal.purge(["done"]) == []
-    assert journal.head().batch == 2, "nothing removed is no batch"
-    assert [row[0] for row in await journal.instances()] == ["@breaker@1", "running"]
-    assert [row[0] for row in await journal.timers()] == ["running"]
-    assert [row[0] for row in await journal.activities()] == ["running"]
-    assert len(await journal.records(0)) == 2
-    assert len(await journal.history("done", 1)) == 1
-    await journal.close()
-    assert verify_file(path).ok
 
 
 async def test_reads_go_on_beside_an_open_transaction(journal: Journal, scribe) -> None:
