@@ -166,7 +166,7 @@ class Journal:
         return await self._care.check()
 
     async def quick_check(self) -> list[str]:
-        """SQLite's quick check of the whole file, beside running commits: what an opening leaves out of a large one."""
+        """SQLite's quick check of the whole file, beside running commits: an opening leaves the log out."""
         return await self._care.quick_check()
 
     async def check_archives(self, folder: Path) -> ArchivesChecked:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from journal import Journal, JournalError
+from journal import Journal, JournalError, recovery
 from journal.archive import ArchiveCheck
 
 from .conftest import Scribe
@@ -52,6 +52,23 @@ async def test_a_quick_check_sees_a_page_of_the_log_that_was_damaged_since(path:
         assert await journal.quick_check()
     finally:
         await journal.close()
+
+
+async def test_a_start_leaves_the_log_to_the_check_after_it(path: Path, scribe: Scribe, monkeypatch) -> None:
+    """Else a start would take longer the longer the log is."""
+    monkeypatch.setattr(recovery, "TAIL_RECORDS", 10)
+    journal = await Journal.open(path)
+    await journal.commit(scribe.batch(*[("plan", "TimerFired")] * 50, payload=b"an old record" * 9))
+    for _ in range(200):
+        await journal.commit(scribe.batch(*[("plan", "TimerFired")] * 5, payload=b"{}" * 100))
+    await journal.close()
+    old = path.read_bytes().rindex(b"an old record") // 4096  # noqa: ASYNC240 - nothing else runs
+    with path.open("r+b") as file:
+        file.seek(old * 4096)
+        file.write(b"\xff" * 64)
+    journal = await Journal.open(path)
+    assert await journal.quick_check()
+    await journal.close()
 
 
 async def test_sound_archives_are_counted_and_those_that_were_taken_elsewhere_are_no_trouble(

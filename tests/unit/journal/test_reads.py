@@ -27,7 +27,6 @@ async def test_recovery_returns_entities_and_what_is_not_terminal(journal: Journ
 async def test_recovery_never_scans_the_log_nor_what_is_finished(path: Path, scribe, monkeypatch) -> None:
     """SQLite's own count of its steps does not grow when a finished past is added."""
     monkeypatch.setattr(recovery, "TAIL_BATCHES", 4)
-    monkeypatch.setattr(recovery, "FULL_CHECK_BYTES", 0)
 
     async def steps() -> int:
         journal = await Journal.open(path)
