@@ -67,8 +67,9 @@ class JournalTailLost(JournalCorrupt):
         self.found = found
         self.what = what
         super().__init__(
-            f"{path} {what}. Nothing was changed. Keep a copy of {path.parent}; then put back what is missing (the -wal "
-            "file, a backup), or accept the loss with `gridlatch journal accept-loss` and go on from what is there"
+            f"{path} {what}. Nothing was changed. Keep a copy of {path.parent}; then put back the -wal file if that is "
+            f"what is missing, or move {path.name}* aside and restore a backup (`gridlatch journal restore`), or accept "
+            "the loss with `gridlatch journal accept-loss` and go on from what is there"
         )
 
     @property
