@@ -1,5 +1,5 @@
 # make run     a heatwave on a simulated substation, end to end (three minutes; ARGS=--fast plays a small one)
-# make test    linters, types and every test (WORKERS=3: so many files side by side, otherwise one for each core)
+# make test    linters, types and every test (WORKERS=3: so many files side by side, otherwise one more than cores)
 # make bench   figures, beside those of bare libraries and other engines (ONLY=mass_shed: one case; WHOLE=1: the long forms)
 # make lint    linters and types alone
 # make soak    the long runs of the tests, most of a day (MINUTES=30: the short ones, again and again for so long)
@@ -61,7 +61,7 @@ test: $(TOOLS)
 	step $(BIN)/ruff check . ; \
 	step $(BIN)/ruff format --check . ; \
 	step $(BIN)/mypy ; \
-	step $(BIN)/python -m pytest -q -n $(or $(WORKERS),auto) --dist loadfile --no-loadscope-reorder --durations=8 ; \
+	step $(BIN)/python -m pytest -q -n $(or $(WORKERS),$$(($$(nproc) + 1))) --dist loadfile --no-loadscope-reorder --durations=8 ; \
 	printf '\n%s%5d s  in all\n' "$$summary" $$((SECONDS - began))
 
 $(PEERS): $(STAMP)
