@@ -270,6 +270,7 @@ async def test_a_disk_that_does_not_answer_is_given_up(path: Path, monkeypatch) 
         await journal.close()
     gate.set()
     await stuck
+    assert await journal._write.close(10), "its thread still owes the checkpoint to this loop, not to the next test's"
 
 
 async def test_after_a_failure_closing_leaves_the_wal_alone(path: Path, scribe) -> None:
