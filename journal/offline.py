@@ -75,7 +75,10 @@ def accept_loss(path: Path, *, time_us: int = 0, by: str = "") -> Loss | None:
             following = MarkFile(path, identity, end_with_note.head(), found, mark.generation)
             following.close()
             if following.alarm:
-                raise JournalError(following.alarm)
+                raise JournalError(
+                    f"the loss stands in the chain as batch {end_with_note.batch}, but {following.alarm}; a start refuses "
+                    "the journal until its mark names that batch: mend this, and accept the loss again"
+                )
             return Loss(mark.head, end.head(), refusal.what, kept)
     except (sqlite3.Error, OSError) as error:
         raise JournalError(f"{path}: {error}") from error

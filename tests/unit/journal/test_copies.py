@@ -31,7 +31,7 @@ from journal import (
     restore,
     verify_file,
 )
-from journal.mark import MarkFound, mark_path, read_mark
+from journal.mark import MarkFile, MarkFound, mark_path, read_mark
 
 
 @pytest.fixture
@@ -362,6 +362,26 @@ async def test_a_loss_is_stated_in_the_chain_before_it_is_accepted(path: Path, h
     assert accept_loss(path) is not None
     journal = await Journal.open(path)
     assert [note.kind for note in await journal.notes()] == ["loss-accepted"] * 2
+    await journal.close()
+
+
+async def test_a_loss_that_is_stated_but_not_marked_says_both_and_can_be_accepted_again(
+    path: Path, head: Head, monkeypatch
+) -> None:
+    path.unlink()
+
+    def full(mark: MarkFile, *_: object) -> None:
+        mark._not_written = f"{mark.path} can't be written: No space left on device"
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MarkFile, "write", full)
+        with pytest.raises(JournalError, match=r"stands in the chain as batch 1, but .*mark can't be written"):
+            accept_loss(path)
+    with pytest.raises(JournalTailLost):
+        await Journal.open(path)
+    assert accept_loss(path) is not None
+    journal = await Journal.open(path)
+    assert (await journal.verify()).ok
     await journal.close()
 
 
