@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from journal.archive_file import ArchivedBatch, ArchiveReader
-from journal.chain import batch_hash
+from journal.chain import batch_hash, genesis
 from journal.errors import JournalCorrupt, JournalNotFound
 from journal.rows import Archived, Head, VerifyResult
 
@@ -143,6 +143,8 @@ def contradiction(one: Archived, result: ArchiveResult) -> str | None:
 
 
 def _complaint_about_start(archive: ArchiveReader, after: ArchiveResult | None) -> str | None:
+    if archive.first_batch == 1 and archive.prev_hash != genesis(archive.identity):
+        return "it names another journal than the one that its chain begins with"
     if after is None:
         return None
     if archive.identity.hex() != after.identity:

@@ -5,6 +5,9 @@ before it; then each batch is a line with its hash, followed by a line for each 
 the file ends with. The chain of hashes is that of the journal: recomputed from the first line on, it must lead to the
 last line, so that a file verifies alone, and two neighbours verify in a row.
 
+A line is read only if it is, byte for byte, what the writer gives for what it says: with two payloads, a key twice or one
+of no writer's, a person's tool would show another text than the one that was hashed.
+
 What must stay true: what is written is what was read, byte for byte (a payload that is not UTF-8 stands there as base64);
 a file is never changed once it has its name. On a crash here: a file without its name, which nobody will read.
 """
@@ -108,19 +111,9 @@ class ArchiveWriter:
     def add(self, row: BatchTuple, note: Note | None, records: Sequence[LinkedRecord]) -> None:
         """Append a batch; batches come in order, without gaps."""
         batch, first_seq, last_seq, last_message_id, time_us, _, digest = row
-        line = (
-            f'{{"batch":{batch},"first_seq":{first_seq},"last_seq":{last_seq},"last_message_id":{last_message_id},'
-            f'"time_us":{time_us},"hash":"{digest.hex()}"'
-        )
-        if note is not None:
-            line += f',"note":{_text(note.kind)},"payload":{_text(note.payload.decode())}'
-        lines = [line]
-        for seq, instance, kind, record_time_us, prev, payload in records:
-            lines.append(
-                f'{{"seq":{seq},"instance":{_text(instance)},"kind":{_text(kind)},"time_us":{record_time_us},"prev":{prev},'
-                + _payload(payload)
-            )
-        self._zip.write(("}\n".join(lines) + "}\n").encode())
+        lines = [_batch_line(batch, first_seq, last_seq, last_message_id, time_us, digest, note)]
+        lines += map(_record_line, records)
+        self._zip.write("".join(lines).encode())
         self._head = Head(batch, last_seq, digest.hex(), time_us)
         self._batches += 1
         self._records += len(records)
@@ -145,7 +138,10 @@ class ArchiveReader:
         except FileNotFoundError as error:
             raise JournalNotFound(f"{path} does not exist") from error
         try:
-            header = _decode_header(self._next_line())
+            line = self._next_line()
+            header = _decode_header(line)
+            if header.format == FORMAT:  # another one is told as such
+                _refuse_other(line, msgspec.json.encode(header) + b"\n")
             self.identity = bytes.fromhex(header.identity)
             self.prev_hash = bytes.fromhex(header.prev_hash)
         except _DAMAGE as error:
@@ -175,15 +171,20 @@ class ArchiveReader:
             line = self._next_line()
             while not line.startswith(b'{"end"'):
                 row = _decode_batch(line)
-                own, line = self._records(row.last_seq - row.first_seq + 1)
                 note = Note(row.batch, row.time_us, row.note, row.payload.encode()) if row.note else None
                 digest = bytes.fromhex(row.hash)
+                written = _batch_line(
+                    row.batch, row.first_seq, row.last_seq, row.last_message_id, row.time_us, digest, note
+                )
+                _refuse_other(line, written.encode())
+                own, line = self._records(row.last_seq - row.first_seq + 1)
                 batches += 1
                 records += len(own)
                 yield ArchivedBatch(
                     row.batch, row.first_seq, row.last_seq, row.last_message_id, row.time_us, digest, note, own
                 )
             end = _decode_end(line)
+            _refuse_other(line, msgspec.json.encode(end) + b"\n")
             if self._zip.read(1) or (end.batches, end.records) != (batches, records):
                 raise ValueError("it does not end where it says")
             self.end = Head(end.end, end.last_seq, end.hash, end.time_us)
@@ -202,6 +203,7 @@ class ArchiveReader:
             one = _decode_record(line)
             payload = b64decode(one.payload_base64, validate=True) if one.payload_base64 else one.payload.encode()
             found.append((one.seq, one.instance, one.kind, one.time_us, one.prev, payload))
+            _refuse_other(line, _record_line(found[-1]).encode())
             line = self._next_line()
         return found, line
 
@@ -220,6 +222,29 @@ _DAMAGE: Final = (EOFError, zlib.error, gzip.BadGzipFile, msgspec.MsgspecError, 
 def archive_name(identity: bytes, first_batch: int, last_batch: int) -> str:
     """Names sort in the order of the chain, and tell journals apart."""
     return f"journal-{identity.hex()[:8]}-{first_batch:012d}-{last_batch:012d}{SUFFIX}"
+
+
+def _batch_line(
+    batch: int, first_seq: int, last_seq: int, last_message_id: int, time_us: int, digest: bytes, note: Note | None
+) -> str:
+    said = "" if note is None else f',"note":{_text(note.kind)},"payload":{_text(note.payload.decode())}'
+    return (
+        f'{{"batch":{batch},"first_seq":{first_seq},"last_seq":{last_seq},"last_message_id":{last_message_id},'
+        f'"time_us":{time_us},"hash":"{digest.hex()}"{said}}}\n'
+    )
+
+
+def _record_line(record: LinkedRecord) -> str:
+    seq, instance, kind, time_us, prev, payload = record
+    return (
+        f'{{"seq":{seq},"instance":{_text(instance)},"kind":{_text(kind)},"time_us":{time_us},"prev":{prev},'
+        f"{_payload(payload)}}}\n"
+    )
+
+
+def _refuse_other(line: bytes, written: bytes) -> None:
+    if line != written:
+        raise ValueError("it is not as it was written: keys that are doubled, missing or too many, or another notation")
 
 
 def _payload(payload: bytes) -> str:

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from journal.chain import genesis
 from journal.errors import JournalCorrupt
 from journal.rows import Archived, Note
 
@@ -40,7 +41,17 @@ def archives(connection: sqlite3.Connection) -> list[Archived]:
     """All archives, oldest first; those of an older schema version have none."""
     if connection.execute("PRAGMA user_version").fetchone()[0] < FIRST_VERSION:
         return []
-    return [Archived(*row) for row in connection.execute(_ARCHIVES)]
+    found = [Archived(*row) for row in connection.execute(_ARCHIVES)]
+    for one in found:
+        values = (one.prev_hash, one.hash, one.kept_sha256, one.file_sha256)
+        numbers = (one.archive, one.first_batch, one.last_batch, one.first_seq, one.last_seq, one.time_us, one.kept)
+        if not (
+            all(isinstance(value, bytes) for value in values)
+            and all(isinstance(number, int) for number in numbers)
+            and isinstance(one.file, str)
+        ):
+            raise JournalCorrupt(f"row {one.archive} of the table archives holds what was never written")
+    return found
 
 
 def archive_holding(connection: sqlite3.Connection, seq: int) -> str:
@@ -79,11 +90,19 @@ def complaint(connection: sqlite3.Connection, known: Sequence[Archived]) -> str 
     found = connection.execute(
         "SELECT payload FROM notes WHERE kind = ? ORDER BY batch DESC LIMIT 1", (ARCHIVED,)
     ).fetchone()
+    pending = removal(connection)
+    if not known and found is not None:
+        return "its chain says that a part was archived, and no archive is named"
     if not known:
-        return "its chain says that a part was archived, and no archive is named" if found is not None else None
+        return "archived records are to be removed, and no archive is named" if pending is not None else None
     if found is None or found[0] != statement(known):
         return "the archives that are named are not those that its chain names"
-    if removal(connection) is None:
+    identity = connection.execute("SELECT identity FROM journal").fetchone()
+    if known[0].first_batch == 1 and (identity is None or known[0].prev_hash != genesis(identity[0])):
+        return "its identity is not the one that its chain begins with, by its first archive"
+    if pending is not None and pending[0] != known[-1].archive:
+        return "what is to be removed is not the newest archive"
+    if pending is None:
         row = connection.execute("SELECT min(batch) FROM batches").fetchone()
         if row[0] is None or row[0] <= known[-1].last_batch:
             return f"batches up to {known[-1].last_batch} were archived, and rows of some are there"
@@ -98,7 +117,7 @@ def removal(connection: sqlite3.Connection) -> tuple[int, list[int]] | None:
     row = connection.execute("SELECT archive, kept FROM removal").fetchone()
     try:
         return (row[0], unpack_seqs(row[1])) if row is not None else None
-    except (zlib.error, ValueError) as error:
+    except (zlib.error, ValueError, TypeError) as error:
         raise JournalCorrupt(f"the list of the records that stay behind a cut is damaged: {error}") from error
 
 

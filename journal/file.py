@@ -56,12 +56,12 @@ class JournalFile:
         Raises JournalNotFound, JournalNewer, JournalError (of an older version), JournalCorrupt (no database).
         """
         path = path.resolve()
-        try:
-            connection = connect_read_only(path)
-        except sqlite3.DatabaseError as error:
-            raise JournalCorrupt(f"{path}: {error}") from error
-        with closing(connection):
-            version = schema.version_of(connection, path)
+        with contextlib.ExitStack() as undo:
+            try:
+                connection = undo.enter_context(closing(connect_read_only(path)))
+                version = schema.version_of(connection, path)
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: a complaint that quotes damage
+                raise JournalCorrupt(f"{path}: {error}") from error
             newest = schema.MIGRATIONS[-1].version
             if version < newest:
                 raise JournalError(
@@ -131,8 +131,9 @@ class JournalFile:
         try:
             self._connection.execute("BEGIN")
             yield
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise JournalReadError(f"{self.path}: {error}") from error
         finally:
             if self._connection.in_transaction:
-                self._connection.execute("COMMIT")
+                with contextlib.suppress(sqlite3.DatabaseError):  # it only read: what failed is being told already
+                    self._connection.execute("COMMIT")

@@ -51,18 +51,22 @@ def attach(connection: sqlite3.Connection) -> None:
 
 
 def head(connection: sqlite3.Connection) -> Head:
-    """The last batch, as this connection sees it; of an empty journal batch 0."""
+    """The last batch, as this connection sees it; of an empty journal batch 0. Raises JournalCorrupt if it is damaged."""
     row = connection.execute(_HEAD).fetchone()
-    return (
-        Head(row[0], row[1], row[2].hex(), row[3])
-        if row is not None
-        else Head(0, 0, genesis(identity(connection)).hex(), 0)
-    )
+    if row is None:
+        return Head(0, 0, genesis(identity(connection)).hex(), 0)
+    batch, seq, digest, time_us = row
+    if not (isinstance(seq, int) and isinstance(digest, bytes) and isinstance(time_us, int)):
+        raise JournalCorrupt(f"batch {batch}: it holds what was never written")
+    return Head(batch, seq, digest.hex(), time_us)
 
 
 def identity(connection: sqlite3.Connection) -> bytes:
-    """Who this journal is: 16 random bytes."""
-    return bytes(connection.execute("SELECT identity FROM journal").fetchone()[0])
+    """Who this journal is: 16 random bytes. Raises JournalCorrupt if that is lost."""
+    found = connection.execute("SELECT identity FROM journal").fetchone()
+    if found is None or not isinstance(found[0], bytes):
+        raise JournalCorrupt("the journal has lost its identity")
+    return found[0]
 
 
 def history(connection: sqlite3.Connection, instance: str, first_seq: int) -> Records:

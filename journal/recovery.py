@@ -118,6 +118,8 @@ def _named_damage(path: Path) -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:  # SQLite's complaint quotes the damage
         raise JournalCorrupt(f"{path}: the schema is damaged: {error.object!r}") from error
+    except (TypeError, AttributeError) as error:
+        raise JournalCorrupt(f"{path}: at its end it holds what was never written ({error})") from error
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorname", "") in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
             raise JournalCorrupt(f"{path}: {error}") from error

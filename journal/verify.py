@@ -98,8 +98,8 @@ class ChainCheck:
 
     def _begin(self, connection: sqlite3.Connection, from_batch: int) -> None:
         identity = connection.execute("SELECT identity FROM journal").fetchone()
-        if identity is None:
-            raise JournalCorrupt("the journal has lost its identity row")
+        if identity is None or not isinstance(identity[0], bytes):
+            raise JournalCorrupt("the journal has lost its identity")
         self._known = cuts.archives(connection)
         self._batches = self._records = 0
         self._bad = self._kept = None
@@ -107,6 +107,8 @@ class ChainCheck:
         before = connection.execute(
             "SELECT batch, last_seq, hash, time_us FROM batches WHERE batch = ?", (from_batch - 1,)
         ).fetchone()
+        if before is not None and not (isinstance(before[1], int) and isinstance(before[2], bytes)):
+            raise JournalCorrupt(f"batch {before[0]}: it holds what was never written")
         if before is not None and (cut is None or before[0] > cut.last_batch):
             self._good = Head(before[0], before[1], before[2].hex(), before[3])
         elif cut is not None:
@@ -168,7 +170,10 @@ class ChainCheck:
         for taken, row in enumerate(found):
             if self._up_to is not None and row[0] > self._up_to:
                 return found[:taken]
-            budget -= _count(row)
+            try:
+                budget -= _count(row)
+            except TypeError:  # of a type that no writer gives: this row is looked at by itself, and it says so
+                budget = 0
             if budget <= 0:
                 return found[: taken + 1]
         return found
@@ -280,7 +285,7 @@ def verify_file(
                 while check.step(connection):
                     pass
             result = check.result()
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: a complaint that quotes damage
         raise JournalCorrupt(f"{path}: {error}") from error
     if before is None:
         return result
