@@ -176,7 +176,7 @@ class Daemon:
             from gateway import operators  # OPC UA takes its time and memory: only where it is wanted
 
             files = operators.prepare(site.operators)
-        key = await device_key(state_dir, journal)
+        key = await device_key(state_dir, journal, (JournalError,))
         trend = TrendStore(state_dir)
         observer = Observer(engine, field)
         parts = Parts(

@@ -85,9 +85,13 @@ class DeviceKey:
         _write(recorder, RECORDED_AS, {"event": event, **told, "public": self.public})
 
 
-async def device_key(folder: Path, journal: Log) -> DeviceKey:
-    """The key in this folder, held against the journal. Errors: those of reading the journal."""
-    newest = await journal.latest(RECORDED_AS, 1)
+async def device_key(folder: Path, journal: Log, failures: tuple[type[Exception], ...] = ()) -> DeviceKey:
+    """The key in this folder, held against the journal. failures: what the journal raises; where its record of the key
+    can't be read, nothing is signed and no key is made. Errors: none of these."""
+    try:
+        newest = await journal.latest(RECORDED_AS, 1)
+    except failures as error:
+        return _unusable("", f"the journal's record of the device's key can't be read: {error}")
     return found_in(folder, key_told(newest[0][4]) if newest else "")
 
 
@@ -99,9 +103,12 @@ def found_in(folder: Path, before: str) -> DeviceKey:
     try:
         signer = Signer.open(folder, before)
     except (SigningError, OSError) as error:
-        why = str(error)
-    else:
-        return DeviceKey(signer.fingerprint, before, public_hex(signer.public), "", signer.sign)
+        return _unusable(before, str(error))
+    return DeviceKey(signer.fingerprint, before, public_hex(signer.public), "", signer.sign)
+
+
+def _unusable(before: str, why: str) -> DeviceKey:
+    from gateway.evidence.errors import SigningError
 
     def unsigned(_: Head) -> str:
         raise SigningError(why)

@@ -119,10 +119,17 @@ class Housekeeping:
             await self._try("notes", lambda: asyncio.to_thread(housekeeping_acts.forget, self._state_dir))
         self._last_check = wall_now()
         await self._try("last check", self._find_check)
-        await self._try("check after the start", self.work.quick_check)
-        while True:
-            await self._try("the round", self._round)
+        await self._try("the round", self._round)  # first: the check may take minutes, and nobody would watch the disk
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._check_after_start())
+            while True:
+                await asyncio.sleep(LOOK_S)
+                await self._try("the round", self._round)
+
+    async def _check_after_start(self) -> None:
+        while self.work.at_work:  # noqa: ASYNC110 - by what a person asked for; nobody tells of its end
             await asyncio.sleep(LOOK_S)
+        await self._try("check after the start", self.work.quick_check)
 
     async def _round(self) -> None:
         """Look, do what is due, tell what is wrong. What a person asked for goes on first."""

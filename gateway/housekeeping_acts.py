@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,12 +55,17 @@ class Act:
         at = wall_now().isoformat(timespec="seconds")
         line = json.dumps({**self.told, **details, "at": at, "status": status, "message": message})
         path = self.folder / FILE
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
         try:
+            found = os.fstat(descriptor)
+            if (
+                not stat.S_ISREG(found.st_mode) or found.st_nlink != 1
+            ):  # the folder is not root's, and root may be asking
+                raise OSError(errno.EPERM, "is no plain file of one name", str(path))
             if os.geteuid() == 0:  # or the daemon could not read what root noted
                 owner = self.folder.stat()
                 os.fchown(descriptor, owner.st_uid, owner.st_gid)
-            size = os.fstat(descriptor).st_size
+            size = found.st_size
             torn = size and os.pread(descriptor, 1, size - 1) != b"\n"  # by a crash: it must not take this one with it
             content = b"\n" * bool(torn) + line.encode() + b"\n"
             if os.write(descriptor, content) != len(content):

@@ -92,7 +92,7 @@ def for_backup(target: Path | None, seen: tuple[int, int] | None, state_dir: Pat
             target.mkdir(mode=0o700, exist_ok=True)
     if not target.is_absolute():
         raise CareFailed(f"{target}: give the whole path")
-    if target.is_dir():
+    if os.path.isdir(target):  # False where we may not look, too: then the folder above speaks
         target = target / f"journal-{wall_now():%Y%m%dT%H%M%SZ}.db"
     folder = target.parent
     try:
@@ -162,11 +162,12 @@ def _note(state_dir: Path) -> tuple[str, str]:
 
 def _write(folder: Path, path: Path, content: bytes, *, keep: bool = True) -> None:
     """Write a small file whole and durably, or only try to."""
-    new = path.with_name(path.name + ".new")
+    new = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")
     try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         try:
-            os.write(descriptor, content)
+            if os.write(descriptor, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -30,17 +30,21 @@ class WrongRights(StartError):
     """A file of the daemon belongs to somebody else: only a person can mend that, so no other start would go better."""
 
 
+_MOUNTED = "Does a disk belong there, and is it mounted? If it does not:"
+
+
 def check_rights(state_dir: Path) -> None:
     """The state folder and what lies in it of the journal can be read and written; the folder is made where it can be.
 
-    Errors: WrongRights; OSError for what may pass by itself (a file system that is not mounted yet, or read-only).
+    Errors: WrongRights for a journal that is there and belongs to somebody else; StartError or OSError for what may pass
+    by itself: a file system that is not mounted yet (below its empty mount point nothing can be written), or read-only.
     """
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     except PermissionError as error:
-        there = next(folder for folder in state_dir.parents if folder.exists())
-        raise WrongRights(
-            f"the state folder {state_dir} can't be made: {rights_of(there)}; "
+        there = next(folder for folder in state_dir.parents if os.path.exists(folder))
+        raise StartError(
+            f"the state folder {state_dir} can't be made: {rights_of(there)}. {_MOUNTED} "
             f"install -d -m 0700 -o {_self()} {state_dir}"
         ) from error
     try:
@@ -49,12 +53,12 @@ def check_rights(state_dir: Path) -> None:
         for path in [*files, *state_dir.glob("offline-acts.jsonl")]:
             if path.is_file():
                 os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
-        if not usable and not os.statvfs(state_dir).f_flag & os.ST_RDONLY:
-            raise PermissionError(None, None, str(state_dir))
     except PermissionError as error:
         path = Path(str(error.filename or state_dir))
         mend = f"chown -R {_self()} {state_dir}; chmod -R u+rwX {state_dir}"
         raise WrongRights(f"{rights_of(path)}: {mend}") from error
+    if not usable and not os.statvfs(state_dir).f_flag & os.ST_RDONLY:
+        raise StartError(f"{rights_of(state_dir)}. {_MOUNTED} chown {_self()} {state_dir}; chmod 0700 {state_dir}")
 
 
 def _self() -> str:

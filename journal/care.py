@@ -18,7 +18,14 @@ from pathlib import Path
 from journal import rowcheck
 from journal.archive import ArchiveCheck, contradiction
 from journal.copying import Copy
-from journal.errors import ArchiveFailed, BackupFailed, JournalCorrupt, JournalError, JournalNotFound
+from journal.errors import (
+    ArchiveFailed,
+    BackupFailed,
+    JournalCorrupt,
+    JournalError,
+    JournalNotFound,
+    JournalReadError,
+)
 from journal.retention import PAUSE_S, Retention, Runs
 from journal.rows import Archived, Head
 from journal.thread import SqliteThread
@@ -86,9 +93,7 @@ class Care:
             async with self._aside() as thread:
                 return await thread.run(_integrity)
         except sqlite3.DatabaseError as error:
-            if self._closed:
-                raise JournalError("the journal is closed") from error
-            return [f"the check itself failed: {error}"]
+            return self._damage(error)
 
     async def quick_check(self) -> list[str]:
         """See ``Journal.quick_check``."""
@@ -96,14 +101,20 @@ class Care:
             async with self._aside() as thread:
                 return await thread.run(_quick)
         except sqlite3.DatabaseError as error:
-            if self._closed:
-                raise JournalError("the journal is closed") from error
-            return [f"the check itself failed: {error}"]
+            return self._damage(error)
+
+    def _damage(self, error: sqlite3.DatabaseError) -> list[str]:
+        """As a complaint; raised where it says nothing of the file (busy, no memory, a read that failed)."""
+        if self._closed:
+            raise JournalError("the journal is closed") from error
+        if isinstance(error, sqlite3.OperationalError):
+            raise JournalReadError(f"the check could not be made: {error}") from error
+        return [f"the check itself failed: {error}"]
 
     async def check_archives(self, known: Sequence[Archived], folder: Path) -> ArchivesChecked:
         """See ``Journal.check_archives``."""
         complaints: list[str] = []
-        checked = 0
+        checked = elsewhere = 0
         for one in known:
             try:
                 check = await asyncio.to_thread(ArchiveCheck, folder / one.file)
@@ -112,14 +123,15 @@ class Care:
                         raise JournalError("the journal is closed")
                     await asyncio.sleep(PAUSE_S)
             except JournalNotFound:
-                continue  # a person has taken it elsewhere, as they should
+                elsewhere += 1  # a person has taken it elsewhere, as they should
+                continue
             except (JournalCorrupt, OSError) as error:
                 complaints.append(f"archive {one.file}: {error}")
                 continue
             checked += 1
             if wrong := contradiction(one, check.result()):
                 complaints.append(f"archive {wrong}")
-        return ArchivesChecked(complaints[:COMPLAINTS_AT_MOST], checked, len(known) - checked)
+        return ArchivesChecked(complaints[:COMPLAINTS_AT_MOST], checked, elsewhere)
 
     def end(self) -> None:
         """Let nothing begin any more, and interrupt what runs."""

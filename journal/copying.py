@@ -25,7 +25,7 @@ from journal import reader
 from journal.errors import BackupFailed, JournalCorrupt
 from journal.file import connect_read_only
 from journal.folders import give_to_owner_of_folder, sync_folder
-from journal.mark import MarkFile, MarkFound
+from journal.mark import MarkFile, MarkFound, mark_path
 from journal.retention import Runs
 from journal.rows import Head
 from journal.verify import ChainCheck
@@ -105,11 +105,16 @@ class Copy:
         """Give the copy its name and its mark."""
         refuse_existing(self._target)
         self._part.rename(self._target)
-        sync_folder(self._target.parent)
-        mark = MarkFile(self._target, self._identity, head, MarkFound.NONE)
-        mark.close()
-        if mark.alarm:
-            raise BackupFailed(f"the copy is whole, but {mark.alarm}")
+        try:
+            sync_folder(self._target.parent)
+            mark = MarkFile(self._target, self._identity, head, MarkFound.NONE)
+            mark.close()
+            if mark.alarm:
+                raise BackupFailed(f"its mark can't be made: {mark.alarm}")
+        except BaseException:  # without a mark it must not be taken for a whole one, nor be in the way of the next
+            mark_path(self._target).unlink(missing_ok=True)
+            self._target.rename(self._part)
+            raise
 
     def stop(self) -> None:
         """Let a copying that is under way fail soon. May be called from any thread."""
@@ -117,8 +122,9 @@ class Copy:
 
     def abandon(self) -> None:
         """Remove what a failed copying left; harmless after a success."""
-        with suppress(OSError):
-            self._part.unlink(missing_ok=True)
+        for suffix in SIDE_FILES:
+            with suppress(OSError):
+                self._part.with_name(self._part.name + suffix).unlink(missing_ok=True)
 
 
 def refuse_existing(target: Path) -> None:

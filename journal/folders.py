@@ -7,6 +7,7 @@ On a crash here: a name is durable or it is not; the callers order their steps s
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 
@@ -20,10 +21,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def give_to_owner_of_folder(descriptor: int, path: Path) -> None:
-    """Let an open file belong to the owner of its folder, where root made it. Raises OSError."""
-    if os.geteuid() == 0:
+    """Let an open file belong to the owner of its folder, where root made it; never one that has other names, which
+    that owner may have put there. Raises OSError."""
+    if os.geteuid() == 0 and is_a_file_of_one_name(descriptor):
         folder = path.parent.stat()
         os.fchown(descriptor, folder.st_uid, folder.st_gid)
+
+
+def is_a_file_of_one_name(descriptor: int) -> bool:
+    """A plain file without hard links: root may give it away."""
+    found = os.fstat(descriptor)
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
 def make_file(path: Path) -> int:
@@ -32,7 +40,7 @@ def make_file(path: Path) -> int:
     Closing any descriptor of a file drops all locks that the process holds on it, SQLite's too: so this one is closed
     after the connections are.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
     try:
         give_to_owner_of_folder(descriptor, path)
         sync_folder(path.parent)

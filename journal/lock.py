@@ -23,7 +23,7 @@ class OwnerLock:
         """Take the lock of the journal at this path; raises JournalLocked (at once: never waits), OSError."""
         self.path = journal.with_name(journal.name + ".lock")
         self._fd: int | None = None
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
         try:
             give_to_owner_of_folder(descriptor, self.path)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -74,7 +74,10 @@ def read_mark(journal: Path) -> tuple[MarkFound, Mark | None]:
     except IsADirectoryError:
         return MarkFound.UNREADABLE, None
     except OSError as error:
-        raise JournalReadError(f"the mark {mark_path(journal)} can't be read: {error.strerror}") from error
+        raise JournalReadError(
+            f"the mark {mark_path(journal)} can't be read: {error.strerror}; if that stays so, move it aside: the next "
+            "start makes a new one, and says that nothing was compared"
+        ) from error
     marks = [mark for offset in (0, SLOT_BYTES) if (mark := _unpack(content[offset : offset + _CHECKED_BYTES]))]
     if not marks:
         return MarkFound.UNREADABLE, None
@@ -117,7 +120,7 @@ class MarkFile:
         try:
             if found is not MarkFound.HELD:
                 self._make(head)
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
             self._not_written = f"{self.path} can't be opened: {error.strerror}"
             return

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -125,7 +125,7 @@ class Signer:
         """A key that is there, and fits the public half beside it if that is there. Errors: SigningError, OSError."""
         try:
             key = load_pem_private_key(path.read_bytes(), None)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, UnsupportedAlgorithm):
             raise SigningError(f"{path} holds no key that can be read (PEM, without a password)") from None
         if not isinstance(key, Ed25519PrivateKey):
             raise SigningError(f"{path} holds a key of another kind than Ed25519")
@@ -168,7 +168,7 @@ def load_public(path: Path) -> Ed25519PublicKey:
     """A public key file (PEM). Errors: SigningError, OSError."""
     try:
         key = load_pem_public_key(path.read_bytes())
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise SigningError(f"{path} holds no public key that can be read (PEM, BEGIN PUBLIC KEY)") from None
     if not isinstance(key, Ed25519PublicKey):
         raise SigningError(f"{path} holds a public key of another kind than Ed25519")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from gateway.evidence.errors import SigningError
 from gateway.evidence.signing import Signer
 from gateway.housekeeping_heads import Heads
 from gateway.housekeeping_troubles import of_audit
+from journal import JournalCorrupt, JournalError
 from journal.rows import Head
 
 HEAD = Head(3, 9, "ab" * 32, 5)
@@ -55,6 +57,29 @@ async def test_the_first_start_makes_a_key_and_the_next_ones_know_it(tmp_path: P
     assert journal.events(RECORDED_AS) == ["device_key"]
     assert journal.events() == []
     assert (second.failed, second.warning) == ("", "")
+
+
+async def test_a_record_that_cant_be_read_stops_nobody_and_makes_no_key(tmp_path: Path) -> None:
+    class Damaged(Kept):
+        async def latest(self, instance: str, limit: int = 1_000) -> Sequence[tuple[int, str, str, int, bytes]]:
+            raise JournalCorrupt("the records of device.key are not linked")
+
+    key = await device_key(tmp_path, Damaged(), (JournalError,))
+    assert "are not linked" in key.failed
+    with pytest.raises(SigningError, match="not linked"):
+        key.sign(HEAD)
+    assert not (tmp_path / "device.key").exists()
+
+
+@pytest.mark.parametrize("name", ["device.key", "device.pub"])
+async def test_a_key_of_an_algorithm_that_nobody_knows_stops_nobody(tmp_path: Path, name: str) -> None:
+    journal = Kept()
+    await start(tmp_path, journal)
+    der = b"".join((tmp_path / name).read_bytes().splitlines()[1:-1])
+    other = base64.b64encode(base64.b64decode(der).replace(b"\x2b\x65\x70", b"\x2b\x65\x7f")).decode()
+    kind = "PRIVATE" if name == "device.key" else "PUBLIC"
+    (tmp_path / name).write_text(f"-----BEGIN {kind} KEY-----\n{other}\n-----END {kind} KEY-----\n")
+    assert "can be read" in (await start(tmp_path, journal)).failed
 
 
 async def test_a_pair_that_was_exchanged_signs_and_is_recorded_and_told(tmp_path: Path) -> None:

@@ -32,6 +32,20 @@ def test_an_act_that_was_cut_short_is_told_as_interrupted(tmp_path: Path) -> Non
     assert "before it could say" in str(told["message"])
 
 
+def test_the_note_follows_no_link_and_changes_no_file_of_other_names(tmp_path: Path) -> None:
+    """The folder is the daemon's, and root may be asking: a link there must not lead root to a file of its own."""
+    state, other = tmp_path / "state", tmp_path / "shadow"
+    state.mkdir()
+    other.write_text("root's\n")
+    before = other.stat()
+    for link in (lambda: (state / FILE).symlink_to(other), lambda: (state / FILE).hardlink_to(other)):
+        link()
+        with pytest.raises(OSError):  # noqa: PT011 - ELOOP, EPERM
+            Act.begin(state, "journal.compact", "anna", "root")
+        (state / FILE).unlink()
+    assert (other.read_text(), other.stat().st_uid, other.stat().st_mode) == ("root's\n", before.st_uid, before.st_mode)
+
+
 def test_several_acts_are_told_each_once_in_their_order(tmp_path: Path) -> None:
     first = Act.begin(tmp_path, "journal.restore", "anna", "root")
     Act.begin(tmp_path, "journal.compact", "ben", "root").end(FAILED, "no room")

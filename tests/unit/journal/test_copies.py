@@ -239,6 +239,37 @@ async def large(path: Path, scribe, folder: Path) -> Head:
     return journal.head()
 
 
+async def test_a_copy_whose_mark_cannot_be_made_leaves_nothing_and_is_in_nobodys_way(
+    path: Path, scribe, tmp_path: Path
+) -> None:
+    head = await large(path, scribe, tmp_path / "archives")
+    target = tmp_path / "clean" / "journal.db"
+    target.parent.mkdir()
+    blocks = target.with_name("journal.db.mark.new")
+    blocks.mkdir()
+    with pytest.raises(BackupFailed, match="mark can't be made"):
+        restore(path, target)
+    journal = await Journal.open(path)
+    with pytest.raises(BackupFailed, match="mark can't be made"):
+        await journal.backup(target)
+    blocks.rmdir()
+    assert [file.name for file in target.parent.iterdir() if file.suffix != ".lock"] == []
+    assert await journal.backup(target) == head
+    await journal.close()
+
+
+def test_what_root_opens_beside_a_journal_follows_no_link(tmp_path: Path) -> None:
+    """The folder is the daemon's; a link there must not lead root to a file of its own."""
+    other = tmp_path / "shadow"
+    other.write_text("root's")
+    for name, act in (("journal.db.lock", accept_loss), ("journal.db.lock", compact)):
+        tmp_path.joinpath(name).symlink_to(other)
+        with pytest.raises((JournalError, OSError), match="symbolic links"):
+            act(tmp_path / "journal.db")
+        tmp_path.joinpath(name).unlink()
+    assert other.read_text() == "root's"
+
+
 async def test_compacting_gives_the_room_back(path: Path, scribe, tmp_path: Path) -> None:
     head = await large(path, scribe, tmp_path / "archives")
     before = path.stat()
