@@ -358,7 +358,7 @@ class Journal:
     async def _writing(self, function: Callable[[sqlite3.Connection], T]) -> T:
         if self._closing is not None:
             raise JournalError("the journal is closed")
-        work = asyncio.ensure_future(self._write.run(function))
+        work = self._write.submit(function)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:

@@ -197,20 +197,20 @@ class Writer:
         if batch.instances:
             last_of = self._last_records.of
             rows = [(*row, last.get(row[0]) or last_of(connection, row[0])) for row in batch.instances.values()]
-            _ADD_INSTANCES.run(connection, with_sums(rows))
+            _ADD_INSTANCES.run(connection, with_sums(rows, blob=8))
         tails = [item for item in last.items() if item[0] not in batch.instances]
-        _ADD_TAILS.run(connection, with_sums(tails))
+        _ADD_TAILS.run(connection, with_sums(tails, blob=None))
         if batch.timers_added:
-            _ADD_TIMERS.run(connection, with_sums(list(batch.timers_added.values())))
+            _ADD_TIMERS.run(connection, with_sums(list(batch.timers_added.values()), blob=3))
         if batch.activities_added:
-            _ADD_ACTIVITIES.run(connection, with_sums(list(batch.activities_added.values())))
+            _ADD_ACTIVITIES.run(connection, with_sums(list(batch.activities_added.values()), blob=2))
         if batch.messages_added:
-            _ADD_MESSAGES.run(connection, with_sums(list(batch.messages_added.values())))
+            _ADD_MESSAGES.run(connection, with_sums(list(batch.messages_added.values()), blob=2))
 
     def _keep_tails(self, connection: sqlite3.Connection, instances: Iterable[str]) -> None:
         """Before their rows go: keep where the histories of these instances end."""
         last = [(instance, self._last_records.of(connection, instance)) for instance in instances]
-        _ADD_TAILS.run(connection, with_sums([item for item in last if item[1]]))
+        _ADD_TAILS.run(connection, with_sums([item for item in last if item[1]], blob=None))
 
     def _fail(self, connection: sqlite3.Connection, what: str, error: BaseException) -> JournalWriteError:
         reason = explain(error)

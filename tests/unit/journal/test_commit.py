@@ -203,14 +203,14 @@ async def test_large_batches_of_every_size_keep_their_order(journal: Journal, sc
 
 async def test_a_commit_is_one_hop_to_the_thread(journal: Journal, scribe, monkeypatch) -> None:
     hops = 0
-    run = journal._write.run
+    submit = journal._write.submit
 
-    async def counted(function):
+    def counted(function):
         nonlocal hops
         hops += 1
-        return await run(function)
+        return submit(function)
 
-    monkeypatch.setattr(journal._write, "run", counted)
+    monkeypatch.setattr(journal._write, "submit", counted)
     batch = scribe.batch(*[("plan", "TimerFired")] * 600)
     batch.instances["plan"] = scribe.orchestration("plan")
     await journal.commit(batch)

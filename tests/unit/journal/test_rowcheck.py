@@ -10,7 +10,7 @@ import pytest
 
 from gateway.durable.store import ActivityRow, MessageRow, TimerRow
 from journal import Journal, JournalCorrupt
-from journal.rowcheck import row_sum
+from journal.rowcheck import row_sum, with_sums
 
 LIVE_DAMAGE = {
     "UPDATE instances SET state = x'7b7e' WHERE instance = '@breaker@7B'": "@breaker@7B in instances",
@@ -83,3 +83,17 @@ def test_the_sum_is_the_same_everywhere() -> None:
     """It is in files: another one would refuse them all."""
     assert row_sum(("@breaker@ö", 7, b"{}")) == 0xBA085FAA
     assert row_sum(("@breaker@ö", 7)) != row_sum(("@breaker@ö", 8))
+
+
+@pytest.mark.parametrize(
+    ("row", "blob"),
+    [
+        (("@breaker@ö", "entity", "breaker", "", "", 1, 2, 3, b'{"state":1}', 4), 8),
+        (("plan", 7, 1_764_000_000_000_000, b""), 3),
+        (("plan", 7, b"{}"), 2),
+        (("pl%san\n", 7), None),
+    ],
+)
+def test_the_sums_of_a_commit_are_those_that_are_checked(row: tuple[int | str | bytes, ...], blob: int | None) -> None:
+    assert with_sums([row, row], blob) == [(*row, row_sum(row))] * 2
+    assert with_sums([], blob) == []
