@@ -38,7 +38,7 @@ from benchmarks.processes import usage  # noqa: E402
 from benchmarks.summary import Row, at_most, percentile  # noqa: E402
 from gateway.clock import SystemClock, from_us  # noqa: E402
 from gateway.durable import Engine, EntityId  # noqa: E402
-from gateway.starting import spare_the_loop  # noqa: E402
+from gateway.starting import share_the_interpreter, spare_the_loop  # noqa: E402
 from journal import Journal  # noqa: E402
 
 HOURS = 24
@@ -184,7 +184,8 @@ async def main_async(folder: Path, breakers: int, minutes: float) -> None:
     engine.start()
     day = Day(engine, journal, folder, breakers, hour_s)
     try:
-        spare_the_loop()  # as the daemon does
+        share_the_interpreter()  # as the daemon does
+        spare_the_loop()
         await day.run()
     finally:
         await engine.stop()

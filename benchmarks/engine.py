@@ -33,7 +33,7 @@ from benchmarks import engine_cases as ours  # noqa: E402 - found only now
 from benchmarks.limit import cases as limit  # noqa: E402
 from benchmarks.limit.cases import Measured  # noqa: E402
 from benchmarks.summary import Row, at_least, at_most, percentile  # noqa: E402
-from gateway.starting import spare_the_loop  # noqa: E402
+from gateway.starting import share_the_interpreter, spare_the_loop  # noqa: E402
 
 Run = Callable[[Path], Coroutine[Any, Any, Measured]]
 FSYNC_BYTES = 4096
@@ -292,7 +292,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=arguments.dir) as name:
         folder = Path(name)
-        spare_the_loop()  # as the daemon does
+        share_the_interpreter()  # as the daemon does
+        spare_the_loop()
         asyncio.run(ours.run_three_steps(folder / "warm.db", 50, 10))  # not counted: imports, caches, the first pages
         clear(folder)
         for case in arguments.case:

@@ -37,7 +37,7 @@ from benchmarks import engine_cases as ours  # noqa: E402 - found only now
 from benchmarks.chart import Panel, draw  # noqa: E402
 from benchmarks.summary import Row, at_most  # noqa: E402
 from gateway.durable.store import Batch, InstanceRow, RecordRow  # noqa: E402
-from gateway.starting import spare_the_loop  # noqa: E402
+from gateway.starting import share_the_interpreter, spare_the_loop  # noqa: E402
 from journal import Journal, verify_file  # noqa: E402
 
 Figures = dict[str, float]
@@ -219,7 +219,8 @@ def main() -> None:
     parser.add_argument("--verify", action="store_true", help="verify the journal at each length")
     parser.add_argument("--plot", type=Path, help="an SVG of it")
     arguments = parser.parse_args()
-    spare_the_loop()  # as the daemon does
+    share_the_interpreter()  # as the daemon does
+    spare_the_loop()
     with tempfile.TemporaryDirectory(dir=arguments.dir) as name:
         folder = Path(name)
         asyncio.run(cost(folder / "warm.db", 100, 2_000, 200))  # not counted: imports, caches

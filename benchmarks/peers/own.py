@@ -27,7 +27,7 @@ from benchmarks.peers.measuring import (
     leave,
     measure,
 )
-from gateway.starting import spare_the_loop
+from gateway.starting import share_the_interpreter, spare_the_loop
 
 AHEAD_S = 3.0
 """Its timers are set in less time than those of others."""
@@ -46,7 +46,8 @@ async def main(folder: Path) -> None:
 
         return run
 
-    spare_the_loop()  # as the daemon does
+    share_the_interpreter()  # as the daemon does
+    spare_the_loop()
     await ours.run_three_steps(folder / "warm.db", 50, 10)  # not counted
     await measure(
         {

@@ -14,18 +14,15 @@ from gateway.cli.fields import count, table
 
 _OK, _WRONG = 0, 2
 
-SWITCH_INTERVAL_S = 0.0005
-"""How long a thread keeps the interpreter while another one waits for it. The journal's thread asks for it back some 40
-times a commit: with Python's own 5 ms a commit beside a busy loop takes several times as long, and everyone waits."""
-
 
 def run(options: argparse.Namespace) -> int:
     """Run the daemon in the foreground until it is told to stop; gives its exit code."""
     import asyncio
 
     from gateway.daemon import run as run_daemon
+    from gateway.starting import share_the_interpreter
 
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    share_the_interpreter()
     try:
         return asyncio.run(run_daemon(Path(options.site)))
     except ConfigErrors as errors:
