@@ -11,6 +11,7 @@ import asyncio
 
 import structlog
 
+from config.models import AfterRestart
 from gateway.clock import synchronized
 from gateway.durable import Engine
 from gateway.durable.instances import Orchestration
@@ -27,6 +28,7 @@ from gateway.watch import breaker_now
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 FIRST_SCAN_S = 15.0
+LOOK_AGAIN_S = 0.25
 CLOCK_CHECK_S = 5.0
 UNSYNCED = "the clock is not synchronised"
 
@@ -48,18 +50,31 @@ class Outputs:
         all looks clean.
         """
         engine, field = self._engine, self._field
-        await field.driver.wait_first_scan(FIRST_SCAN_S)
-        readings = {name: field.driver.breaker(name) for name in field.feeders}
-        found = reconcile(self._known(), readings)
         in_procedure = any(isinstance(one, Orchestration) and not one.terminal for one in engine.instances.values())
+        policy = field.site.shedding.after_restart
+        found = await self._read(FIRST_SCAN_S if in_procedure and policy is AfterRestart.CONTINUE_IF_CLEAN else 0.0)
         log.info("reconciled", sentence=found.sentence, in_procedure=in_procedure)
         record(engine, "reconciled", sentence=found.sentence, in_procedure=in_procedure)
         await load_mode(field, engine.client)
         held = committed_station(engine, field).held
-        if not held and not may_continue(field.site.shedding.after_restart, found, in_procedure):
+        if not held and not may_continue(policy, found, in_procedure):
             held = f"after a restart inside a procedure: {found.sentence}; release when you have seen to it"
             await engine.client.signal_entity(substation_id(field.site), "hold", {"reason": held})
         return found, held
+
+    async def _read(self, patience_s: float) -> Reconciliation:
+        """What a comparison finds once every breaker was read, or its device is known not to answer.
+
+        One that does not answer at first may do so at the second try: it has patience_s, as a hold wants a person.
+        """
+        loop, driver = asyncio.get_running_loop(), self._field.driver
+        until = loop.time() + patience_s
+        await driver.wait_first_scan(FIRST_SCAN_S)
+        while True:
+            found = reconcile(self._known(), {name: driver.breaker(name) for name in self._field.feeders})
+            if not found.unreadable or loop.time() >= until:
+                return found
+            await asyncio.sleep(LOOK_AGAIN_S)
 
     def begin(self, held: str) -> None:
         """The field is known: let outputs go, or hold them for this reason."""

@@ -286,11 +286,11 @@ async def opened(plant: SimulatorClient, feeders: list[str]) -> set[tuple[int, i
     return {(*took(counters[name]), counters[name].position) for name in feeders}
 
 
-async def wait_opened(plant: SimulatorClient, feeders: list[str], timeout_s: float = 30.0) -> None:
+async def wait_opened(plant: SimulatorClient, feeders: list[str]) -> None:
     async def all_open() -> bool:
         return await opened(plant, feeders) == {(1, 1, "open")}
 
-    await until(all_open, "all are open, after one command each", timeout_s)
+    await until(all_open, "all are open, after one command each")
 
 
 async def test_a_shed_over_both_protocols_opens_each_once(site: Station, plant: SimulatorClient) -> None:

@@ -13,7 +13,7 @@ from gateway import outputs as outputs_module
 from gateway.outputs import UNSYNCED, Outputs
 from gateway.shedding.entities import breaker_id
 from gateway.supervision import Supervision
-from protocols.base import Position
+from protocols.base import BreakerReading, Position, Quality
 from tests.core_station import Station, make_site
 
 
@@ -87,6 +87,44 @@ async def test_a_breaker_that_moved_meanwhile_holds_outputs_through_further_rest
     assert (gateway.station.gate.held, gateway.station.gate.reason) == (True, reason)
 
     assert gateway.outputs.release("ada") == "outputs are released"
+    assert not gateway.station.gate.held
+
+
+async def test_a_device_that_answers_at_the_second_try_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs_module, "LOOK_AGAIN_S", 0.001)
+    gateway = await known_and_in_a_procedure()
+    breakers, asked = gateway.station.driver.breakers, 0
+    breakers["A1"].quality = breakers["A2"].quality = Quality.BAD
+    look = gateway.station.driver.breaker
+
+    def breaker(name: str) -> BreakerReading:
+        nonlocal asked
+        asked += 1
+        if asked > 3 * len(breakers):
+            breakers["A1"].quality = breakers["A2"].quality = Quality.GOOD
+        return look(name)
+
+    monkeypatch.setattr(gateway.station.driver, "breaker", breaker)
+    await gateway.bring_up()
+    assert not gateway.station.gate.held
+    assert asked > 3 * len(breakers)
+
+
+async def test_a_device_that_does_not_answer_is_given_up_and_holds_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs_module, "LOOK_AGAIN_S", 0.001)
+    monkeypatch.setattr(outputs_module, "FIRST_SCAN_S", 0.05)
+    gateway = await known_and_in_a_procedure()
+    gateway.station.driver.breakers["A2"].quality = Quality.BAD
+    await gateway.bring_up()
+    assert (gateway.station.gate.held, "1 not readable (A2)" in gateway.station.gate.reason) == (True, True)
+
+
+async def test_outside_a_procedure_nobody_waits_for_a_device_that_does_not_answer() -> None:
+    gateway = Gateway()
+    await gateway.start()
+    gateway.station.driver.breakers["A2"].quality = Quality.BAD
+    async with asyncio.timeout(outputs_module.FIRST_SCAN_S / 2):
+        await gateway.bring_up()
     assert not gateway.station.gate.held
 
 

@@ -7,6 +7,7 @@ Whatever stands in a file, it leads to a reason or to an error of ours.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import random
 import sqlite3
@@ -24,7 +25,13 @@ from journal import (
     JournalCorrupt,
     JournalError,
     JournalFile,
+    accept_loss,
+    backup_file,
+    check_file,
+    compact,
     cuts,
+    look,
+    restore,
     verify_archive,
     verify_file,
 )
@@ -135,14 +142,44 @@ def read_all(path: Path) -> None:
         file.records(0, 100)
 
 
+def open_and_close(path: Path) -> None:
+    async def opened() -> None:
+        await (await Journal.open(path)).close()
+
+    asyncio.run(opened())
+
+
+def back_up(path: Path) -> None:
+    backup_file(path, removed(path.with_name("backup.db")))
+
+
+def put_back(path: Path) -> None:
+    restore(path, removed(path.with_name("restored.db")))
+
+
 READERS: tuple[Callable[[Path], object], ...] = (verify_file, lambda path: verify_file(path, 22), read_all)
+USERS: tuple[Callable[[Path], object], ...] = (
+    look,
+    check_file,
+    back_up,
+    put_back,
+    compact,
+    accept_loss,
+    open_and_close,
+)
+"""What people do to a journal; the last of them may change it."""
+
+
+def removed(path: Path) -> Path:
+    """A name that is free."""
+    for left in path.parent.glob(f"{path.name}*"):
+        left.unlink()
+    return path
 
 
 def fresh(path: Path, content: bytes) -> Path:
     """A copy with this content, and nothing of an earlier one beside it."""
-    copy = path.with_name("copy.db")
-    for suffix in ("-wal", "-shm", "-journal"):
-        copy.with_name(copy.name + suffix).unlink(missing_ok=True)
+    copy = removed(path.with_name("copy.db"))
     copy.write_bytes(content)
     return copy
 
@@ -161,9 +198,9 @@ def test_a_value_of_another_type_is_an_error_of_ours_wherever_it_stands(archived
             with suppress(sqlite3.Error):  # a primary key takes integers alone
                 change(copy, f"UPDATE {table} SET {column} = ?", value)
                 changed.add((table, column))
-            for reading in READERS:
+            for using in (*READERS, *USERS):
                 with suppress(JournalError):
-                    reading(copy)
+                    using(copy)
     assert {("batches", "first_seq"), ("archives", "hash"), ("removal", "kept"), ("notes", "payload")} <= changed
     assert {("journal", "identity"), ("records", "payload"), ("archives", "last_seq")} <= changed
 
@@ -178,10 +215,10 @@ def change_schema(path: Path) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_a_flipped_bit_of_the_first_page_is_an_error_of_ours(archived: Archived, path: Path, seed: int) -> None:
     content, chance = path.read_bytes(), random.Random(seed)
-    for _ in range(60):
+    for turn in range(60):
         damaged = bytearray(content)
         damaged[chance.randrange(4_096)] ^= 1 << chance.randrange(8)
         copy = fresh(path, damaged)
-        for reading in READERS:
+        for using in (*READERS, USERS[turn % len(USERS)]):
             with suppress(JournalError):
-                reading(copy)
+                using(copy)
