@@ -17,9 +17,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
+from typing import Final
 
 from journal.rows import Head
+
+FILE_TROUBLE: Final = (sqlite3.Error, OSError, UnicodeDecodeError)
+"""What working on a journal's file may raise; the last one where SQLite's complaint quotes the damage."""
 
 
 class JournalError(Exception):

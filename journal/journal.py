@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 from journal import cuts, reader, recovery
 from journal.care import ArchivesChecked, Care
-from journal.errors import JournalError, JournalNotFound, JournalReadError
+from journal.errors import FILE_TROUBLE, JournalError, JournalNotFound, JournalReadError
 from journal.folders import make_file
 from journal.lock import OwnerLock
 from journal.mark import Mark, MarkFile, MarkFound, read_mark, refuse_missing
@@ -102,7 +102,7 @@ class Journal:
                 identity = await read.run(reader.identity)
                 known, removing = await read.run(cuts.archives), await read.run(cuts.removing)
                 undo.pop_all()
-        except (sqlite3.Error, OSError) as error:
+        except FILE_TROUBLE as error:
             raise JournalError(f"{path} can't be opened: {error}") from error
         following = MarkFile(path, identity, end.head(), found, mark.generation if mark is not None else 0)
         journal = cls(path, lock, descriptor, write, read, Writer(end, following), following, identity)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from journal import cuts, reader, recovery
 from journal.copying import SIDE_FILES, Copy, refuse_existing, refuse_full_disk, used_bytes
-from journal.errors import BackupFailed, JournalCorrupt, JournalError, JournalTailLost
+from journal.errors import FILE_TROUBLE, BackupFailed, JournalCorrupt, JournalError, JournalTailLost
 from journal.file import connect_read_only
 from journal.folders import make_file, sync_folder
 from journal.lock import OwnerLock
@@ -80,7 +80,7 @@ def accept_loss(path: Path, *, time_us: int = 0, by: str = "") -> Loss | None:
                     "the journal until its mark names that batch: mend this, and accept the loss again"
                 )
             return Loss(mark.head, end.head(), refusal.what, kept)
-    except (sqlite3.Error, OSError) as error:
+    except FILE_TROUBLE as error:
         raise JournalError(f"{path}: {error}") from error
 
 
@@ -109,7 +109,7 @@ def restore(backup: Path, target: Path, *, time_us: int = 0, by: str = "") -> He
             finally:
                 copy.abandon()
             return end.head()
-    except (sqlite3.Error, OSError) as error:
+    except FILE_TROUBLE as error:
         raise JournalError(f"{target} can't be restored from {backup}: {error}") from error
 
 
@@ -132,7 +132,7 @@ def compact(path: Path) -> Compacted:
                 return _compacted(path, new)
             finally:
                 new.unlink(missing_ok=True)
-    except (sqlite3.Error, OSError) as error:
+    except FILE_TROUBLE as error:
         raise JournalError(f"{path} can't be compacted: {error}") from error
 
 

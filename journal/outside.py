@@ -19,7 +19,7 @@ from pathlib import Path
 
 from journal import cuts, reader, recovery, rowcheck, schema
 from journal.copying import Copy
-from journal.errors import BackupFailed, JournalError
+from journal.errors import FILE_TROUBLE, BackupFailed, JournalError
 from journal.file import connect_read_only
 from journal.mark import MarkFound, read_mark, refuse_missing
 from journal.rows import Head
@@ -98,7 +98,7 @@ def backup_file(path: Path, target: Path) -> Head:
 
     try:
         return asyncio.run(make())
-    except (sqlite3.Error, OSError) as error:
+    except FILE_TROUBLE as error:
         raise BackupFailed(f"{target} can't be written: {error}") from error
 
 
@@ -112,5 +112,5 @@ def _opened(path: Path) -> Iterator[tuple[sqlite3.Connection, MarkFound, int]]:
         with closing(connect_read_only(path)) as connection:
             recovery.inspect(connection, path, mark)
             yield connection, found, mark.head.batch if mark is not None else 0
-    except (sqlite3.Error, OSError) as error:
+    except FILE_TROUBLE as error:
         raise JournalError(f"{path} can't be read: {error}") from error

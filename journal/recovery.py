@@ -22,7 +22,7 @@ from journal.verify import ChainCheck
 from journal.writer import ChainEnd
 
 TAIL_BATCHES: Final = 64
-TAIL_RECORDS: Final = 20_000
+TAIL_RECORDS: Final = 5_000
 """The tail that is checked at each start: so many batches, but no further back once so many records are reached."""
 AUTOCHECKPOINT_PAGES: Final = 4_096
 JOURNAL_SIZE_LIMIT_BYTES: Final = 32 * 1024 * 1024
