@@ -238,7 +238,7 @@ class Site:
         return await self.driver.operate(feeder, target, timeout_s)
 
 
-async def eventually(condition, within_s: float = 5.0) -> None:
+async def eventually(condition, within_s: float = 30.0) -> None:
     """Wait until the condition holds; fail with its text if it does not in time."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - the condition is anything, with no event behind it
