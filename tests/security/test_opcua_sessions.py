@@ -142,20 +142,20 @@ async def test_a_log_in_that_waits_its_turn_is_not_idle(
     let_in = house.doorman.by_password
 
     async def slowly(name: str, password: str) -> User:
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(2.0)
         return await let_in(name, password)
 
     monkeypatch.setattr(house.doorman, "by_password", slowly)
-    await (await alice.open()).session(RequestedSessionTimeout=300)
+    await (await alice.open()).session(RequestedSessionTimeout=1_500)
     await alice.activate(alice.identity("ola", "correct-horse-battery"))
     assert len(await alice.read()) == 1, "its time begins when it is let in"
 
 
 async def test_a_session_that_asks_lives_on(house: House, alice: Peer) -> None:
-    await (await alice.open()).session(RequestedSessionTimeout=600)
+    await (await alice.open()).session(RequestedSessionTimeout=2_000)
     await alice.activate(alice.identity("ola", "correct-horse-battery"))
-    for _ in range(6):
-        await asyncio.sleep(0.2)
+    for _ in range(9):
+        await asyncio.sleep(0.3)
         await alice.read()
     assert house.backend.told(Doing.SESSION_EXPIRED) == []
 
