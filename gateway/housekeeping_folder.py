@@ -4,7 +4,7 @@ An archive disk that is not mounted leaves an empty folder, and archives would f
 folder outside the state folder, or on another file system, is never made by the daemon, and gets a marker when it is
 first seen: a small file with a token of this state folder. From then on the folder counts only with that token in it.
 What must stay true: what is wrong is said in a sentence that tells what to do, and nothing was archived or forgotten then.
-A crash here leaves a marker without the note that it was set: the next look finds the token there, and notes it.
+A crash here leaves a marker whose token is noted nowhere: the next look makes another token, adds it, and notes it.
 """
 
 from __future__ import annotations

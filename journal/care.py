@@ -19,6 +19,7 @@ from journal import rowcheck
 from journal.archive import ArchiveCheck, contradiction
 from journal.copying import Copy
 from journal.errors import (
+    FILE_TROUBLE,
     ArchiveFailed,
     BackupFailed,
     JournalCorrupt,
@@ -68,7 +69,7 @@ class Care:
                 return await Retention(thread.run, self._writing, self._writer, self._identity).archive(
                     before_us, folder
                 )
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise ArchiveFailed(f"{self._path} can't be read for an archive: {error}") from error
 
     async def resume_removal(self) -> None:
@@ -82,7 +83,7 @@ class Care:
         try:
             async with self._aside(copy.stop) as thread:
                 return await copy.make(thread.run)
-        except (sqlite3.Error, OSError) as error:
+        except FILE_TROUBLE as error:
             raise BackupFailed(f"{target} can't be written: {error}") from error
         finally:
             copy.abandon()
@@ -92,7 +93,7 @@ class Care:
         try:
             async with self._aside() as thread:
                 return await thread.run(_integrity)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             return self._damage(error)
 
     async def quick_check(self) -> list[str]:
@@ -100,10 +101,10 @@ class Care:
         try:
             async with self._aside() as thread:
                 return await thread.run(_quick)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             return self._damage(error)
 
-    def _damage(self, error: sqlite3.DatabaseError) -> list[str]:
+    def _damage(self, error: Exception) -> list[str]:
         """As a complaint; raised where it says nothing of the file (busy, no memory, a read that failed)."""
         if self._closed:
             raise JournalError("the journal is closed") from error

@@ -23,7 +23,8 @@ from journal.writer import ChainEnd
 
 TAIL_BATCHES: Final = 64
 TAIL_RECORDS: Final = 5_000
-"""The tail that is checked at each start: so many batches, but no further back once so many records are reached."""
+"""The tail that is checked at each start: so many batches, but no further back once so many records are reached; the newest
+batch in any case. It is there for torn or stale pages at the end: the daily check reads the rest."""
 AUTOCHECKPOINT_PAGES: Final = 4_096
 JOURNAL_SIZE_LIMIT_BYTES: Final = 32 * 1024 * 1024
 

@@ -163,6 +163,8 @@ class VerifyResult:
     """The last good batch."""
     first_bad_batch: int | None = None
     reason: str | None = None
+    not_compared: int = 0
+    """Records that are about to be removed behind a cut, and of which only their archive can tell."""
 
 
 @dataclass(frozen=True, slots=True)

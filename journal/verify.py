@@ -25,6 +25,7 @@ from journal.chain import batch_hash, count_good, genesis
 from journal.errors import JournalCorrupt
 from journal.file import connect_read_only
 from journal.kept import KeptCheck
+from journal.leaving import LeavingCheck
 from journal.rows import MAX_BATCH_RECORDS, Archived, BatchTuple, Head, LinkedRecord, Note, VerifyResult
 
 STEP_BATCHES: Final = 1_024
@@ -58,6 +59,8 @@ class ChainCheck:
         self._sink = sink
         self._known: Sequence[Archived] = ()
         self._kept: KeptCheck | None = None
+        self._leaving: LeavingCheck | None = None
+        self._not_compared = 0
         self._good = Head(0, 0, "", 0)
         self._next = 1
         self._batches = 0
@@ -84,7 +87,12 @@ class ChainCheck:
 
     def step(self, connection: sqlite3.Connection) -> bool:
         """Check some more; False when done."""
-        more = self._check_kept(connection) if self._kept is not None else self._check_some(connection)
+        if self._kept is not None:
+            more = self._check_kept(connection)
+        elif self._leaving is not None:
+            more = self._check_leaving(connection)
+        else:
+            more = self._check_some(connection)
         if self._bad is not None and self._sink is None and cuts.archives(connection) != self._known:
             # What it was looking at has been archived in the meantime: what is missing may only be gone.
             self._begin(connection, 1)
@@ -94,15 +102,17 @@ class ChainCheck:
     def result(self) -> VerifyResult:
         """What has been found so far."""
         bad_batch, reason = self._bad if self._bad is not None else (None, None)
-        return VerifyResult(self._bad is None, self._batches, self._records, self._good, bad_batch, reason)
+        return VerifyResult(
+            self._bad is None, self._batches, self._records, self._good, bad_batch, reason, self._not_compared
+        )
 
     def _begin(self, connection: sqlite3.Connection, from_batch: int) -> None:
         identity = connection.execute("SELECT identity FROM journal").fetchone()
         if identity is None or not isinstance(identity[0], bytes):
             raise JournalCorrupt("the journal has lost its identity")
         self._known = cuts.archives(connection)
-        self._batches = self._records = 0
-        self._bad = self._kept = None
+        self._batches = self._records = self._not_compared = 0
+        self._bad = self._kept = self._leaving = None
         cut = self._known[-1] if self._known else None
         before = connection.execute(
             "SELECT batch, last_seq, hash, time_us FROM batches WHERE batch = ?", (from_batch - 1,)
@@ -124,7 +134,16 @@ class ChainCheck:
         if reason is not None:
             self._bad = (self._good.batch, reason)
         elif self._kept.done:
-            self._kept = None
+            self._leaving, self._kept = self._kept.leaving, None
+        return reason is None
+
+    def _check_leaving(self, connection: sqlite3.Connection) -> bool:
+        assert self._leaving is not None
+        reason = self._leaving.step(connection)
+        if reason is not None:
+            self._bad = (self._good.batch, reason)
+        elif self._leaving.done:
+            self._not_compared, self._leaving = self._leaving.not_compared, None
         return reason is None
 
     def _check_some(self, connection: sqlite3.Connection) -> bool:

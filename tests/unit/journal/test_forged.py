@@ -20,6 +20,7 @@ import pytest
 
 from journal import (
     Archived,
+    ArchiveReader,
     Head,
     Journal,
     JournalCorrupt,
@@ -114,6 +115,33 @@ def test_a_forged_removal_hides_no_added_record(archived: Archived, path: Path, 
     result = verify_file(path)
     assert not result.ok
     assert "removed" in str(result.reason)
+
+
+@pytest.mark.parametrize("forged", ["the first batch", "all batches", "all of it"])
+def test_a_forged_removal_with_batches_of_the_archive_hides_nothing(
+    archived: Archived, path: Path, tmp_path: Path, forged: str
+) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        kept = [seq for (seq,) in connection.execute("SELECT seq FROM records WHERE seq <= ?", (archived.last_seq,))]
+        free = next(seq for seq in range(archived.last_seq, 0, -1) if seq not in kept)
+        connection.execute("INSERT INTO removal VALUES (1, 1, ?)", (cuts.pack_seqs(kept),))
+        with ArchiveReader(tmp_path / "archives" / archived.file) as archive:
+            previous = archived.prev_hash
+            for batch in archive.batches():
+                if forged != "the first batch" or batch.batch == archived.first_batch:
+                    row = (batch.batch, batch.first_seq, batch.last_seq, batch.last_message_id, batch.time_us)
+                    connection.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, previous, batch.hash))
+                previous = batch.hash
+                if forged == "all of it":
+                    connection.executemany("INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?, ?, ?)", batch.records)
+        if forged == "all of it":
+            result = verify_file(path)
+            assert (result.ok, result.not_compared) == (True, 0), "so it is before a removal begins"
+        record = (free, "plan-0", "Opened", 1, 0, b"{}")
+        connection.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?)", record)
+    result = verify_file(path)
+    assert not result.ok
+    assert result.reason
 
 
 def test_a_removal_that_no_archive_goes_with_is_told(head: Head, path: Path) -> None:
