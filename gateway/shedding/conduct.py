@@ -196,6 +196,8 @@ class Conductor:
                 self._hold = None
                 self._stop = RestoreNow()
                 self._acknowledge(override, "stops shedding; restores in stages")
+            case Decision.HOLD if isinstance(self._stop, Stopped):
+                self._acknowledge(override, "too late to hold: it stops")
             case Decision.HOLD:
                 self._hold = override
                 self._acknowledge(override, "holds; timers are frozen")

@@ -63,6 +63,21 @@ def test_cancel_during_a_block_is_seen_at_once_and_hears_the_block_to_its_end():
     finish(book, status="cancelled", opened=2, still_shed_kw=30.0)
 
 
+def test_a_hold_after_cancel_holds_nothing_and_says_so():
+    book = (
+        started()
+        >> load(99.0)
+        << activity("PlanShed")
+        >> plan(("A", 15.0), ("B", 15.0), ("C", 15.0))
+        << activity("SendDisconnectCommand", feeders=["A", "B"])
+        >> override("cancel")
+        >> override("hold")
+        << entity_signal(STATION, "consumed", record=lambda r: r["outcome"] == "too late to hold: it stops")
+        >> outcomes(A="done", B="done")
+    )
+    finish(book, status="cancelled", opened=2, still_shed_kw=30.0)
+
+
 def test_cancel_and_restore_restores_in_stages_without_waiting_for_stability():
     (
         in_cooldown()
