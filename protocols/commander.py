@@ -307,24 +307,22 @@ class Commander(ABC, Generic[F, C]):
         started = self._last_readback = self._monotonic()
         await self._scan([request.feeder.name for request in self._watched], Priority.READBACK)
         now, image = self._monotonic(), self._device.image
-        ended: list[tuple[Request[F], CommandOutcome]] = []
-        counted: list[str] = []
+        done: dict[str, tuple[Request[F], CommandOutcome]] = {}
         for request in self._watched:
             cell = image.breakers[request.feeder.name]
             outcome = self._judge(request, cell, started, now)
-            if outcome is None:
-                continue
-            ended.append((request, outcome))
-            # One that has never been read is not asked for: it would only delay the news.
-            if outcome.outcome is Outcome.DONE and cell.op_count() is not None:
-                counted.append(cell.name)
-        if counted:
-            await self._device.scan_counters(counted, Priority.READBACK)
-        for request, outcome in ended:
-            name = request.feeder.name
-            if outcome.outcome is Outcome.DONE and self._device.counter_since(name, started):
-                outcome = replace(outcome, op_count=image.breakers[name].op_count())
-            self._finish(request, outcome)
+            # A counter that has never been read is not asked for: it would only delay the news.
+            if outcome is not None and outcome.outcome is Outcome.DONE and cell.op_count() is not None:
+                done[cell.name] = (request, outcome)
+            elif outcome is not None:
+                self._finish(request, outcome)
+        try:
+            if done:
+                await self._device.scan_counters(done, Priority.READBACK)
+        finally:  # also when the driver is stopped meanwhile: they are done, whatever their counters say
+            for name, (request, outcome) in done.items():
+                count = image.breakers[name].op_count() if self._device.counter_since(name, started) else None
+                self._finish(request, replace(outcome, op_count=count))
         self._watched = [request for request in self._watched if not request.future.done()]
         self._next_readback = self._monotonic() + READBACK_S
 

@@ -108,6 +108,24 @@ async def test_a_lost_counter_changes_no_verdict(site):
     assert result.op_count is None
 
 
+async def test_a_driver_that_is_stopped_while_a_counter_is_read_still_says_that_it_is_done(site):
+    s = await site(timeout_s=30.0, poll_slow_s=60.0)
+    asked = asyncio.Event()
+
+    def silent_on_counters(request) -> bytes | None:
+        if request.code != 4 or 5 not in [earlier.code for earlier in s.rtu.requests]:
+            return None
+        asked.set()
+        return b""
+
+    s.rtu.script = silent_on_counters
+    command = asyncio.ensure_future(s.operate(timeout_s=60.0))
+    async with asyncio.timeout(30):
+        await asked.wait()
+    await s.driver.stop()
+    assert ((await command).outcome, (await command).op_count) == (Outcome.DONE, None)
+
+
 async def test_a_counter_that_never_came_is_not_asked_for(site):
     def refusing(rtu):
         rtu.script = lambda request: 4 if request.code == 4 else None
