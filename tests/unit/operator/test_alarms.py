@@ -212,9 +212,7 @@ async def test_a_storm_comes_bit_by_bit_and_is_counted(tmp_path: Path) -> None:
         def make(key: str, what: str) -> Trouble:
             return Trouble("BreakerFailedAlarm", f"Feeder/{what}", "x", what)
 
-        began = time.process_time()
         house.backend.alarms.stand("BreakerFailedAlarm", troubles, make)
-        assert time.process_time() - began < 0.1
         await house.until(lambda: house.engine.idle, "all is on disk")
         assert len(house.server.alarms) == A_LOOK
         (more,) = house.server.told("EventsSuppressed")
