@@ -156,12 +156,12 @@ async def shed_and_restore(olga: Peer, plant: SimulatorClient) -> tuple[set[str]
     began = time.monotonic()
     result = await olga.call("LoadShedding", "Type/LoadSheddingType/StartShedding", nan, tiers, text("exercise"))
     assert result.StatusCode.is_good(), result
-    await wait_until(all_open, "the shed", 30)
+    await wait_until(all_open, "the shed", 90)
     took = time.monotonic() - began
     words = map(text, ("", "cancel-and-restore", "", "over"))
     result = await olga.call("LoadShedding", "Type/LoadSheddingType/Override", *words, nan)
     assert result.StatusCode.is_good(), result
-    await wait_until(ended, "the end of the procedure", 30)
+    await wait_until(ended, "the end of the procedure", 90)
     after = await plant.counters()
     moved = {name for name in after if after[name].operations != before[name].operations}
     for name in moved:

@@ -228,7 +228,7 @@ async def test_a_disk_that_fills_is_told_in_time_and_trends_make_room(tmp_path: 
             async def full() -> bool:
                 return "92 % full" in await told() or "93 % full" in await told()
 
-            await until(full, "people are told", 40.0)
+            await until(full, "people are told", 90.0)
             assert "trends are dropped, the oldest first" in await told()
             assert not (state / "trend.1.csv").exists()
             good(await site.cli("breakers", "open", "F001-001", "--reason", "control goes on"))
@@ -237,7 +237,7 @@ async def test_a_disk_that_fills_is_told_in_time_and_trends_make_room(tmp_path: 
             async def over() -> bool:
                 return "full" not in await told()
 
-            await until(over, "it is over", 40.0)
+            await until(over, "it is over", 90.0)
             events = [one.get("event") for one in await records(site, "gateway.tr")]
             assert events == ["trouble_over", "trouble", "trend_dropped"]
             assert site.stop_daemon() == 0

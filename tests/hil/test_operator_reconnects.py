@@ -221,7 +221,7 @@ async def server_comes_and_goes(server: CountingServer, rounds: int, growth_mb: 
             await operator.hears_all_until_now()
             assert {each // BASE for each in operator.numbers.first.values()} == {number}, "numbers of this very start"
             await server.say("kill" if number % 2 else "stop")
-            await until(operator.cut_off, 5.0)
+            await until(operator.cut_off, 30.0)
             told += operator.numbers.told
             assert operator.numbers.wrong == []
         if number >= rounds / 5 and not warm_mb:

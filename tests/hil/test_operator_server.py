@@ -178,7 +178,7 @@ async def test_a_shed_can_be_followed_and_a_crash_costs_a_new_log_in_only(site: 
             ua.Variant(float("nan"), ua.VariantType.Double),
         )
         assert given_back.StatusCode.is_good(), given_back
-        await until(lambda: is_so(ola, "LoadShedding/Running", False), "the end", 40)
+        await until(lambda: is_so(ola, "LoadShedding/Running", False), "the end", 90)
         assert await positions(ola) == [CLOSED] * len(BREAKERS)
         assert await ola.value("LoadShedding/LastEnded") == instance
         assert '"cancel-and-restore"' in (await ola.value("LoadShedding/Overrides"))[-1]

@@ -61,7 +61,7 @@ async def output(site: Station, instance: str) -> object:
     async def ended() -> bool:
         return (await site.ask("instances.show", instance=instance))["status"] == "Completed"
 
-    await until(ended, f"the end of {instance}", 30.0)
+    await until(ended, f"the end of {instance}", 90.0)
     return (await site.ask("instances.show", instance=instance))["output"]
 
 

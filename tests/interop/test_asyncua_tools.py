@@ -104,7 +104,7 @@ async def terminal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Te
             assert isinstance(said, dict)
             return said["open"] is True
 
-        await until(listens, "the OPC UA server to open", 30.0)
+        await until(listens, "the OPC UA server to open", 90.0)
         (folder / "server.der").write_bytes((folder / "pki/own/cert.der").read_bytes())
         feeders = [str(row["feeder"]) for row in await made.pages("breakers.list", "breakers")]
         assert len(feeders) == RTUS * BREAKERS

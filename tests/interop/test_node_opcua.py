@@ -121,7 +121,7 @@ async def desk(npm: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
                 assert isinstance(operators, dict)
                 return operators["open"] is True
 
-            await until(listens, "the OPC UA server to open", 30.0)
+            await until(listens, "the OPC UA server to open", 90.0)
             yield Desk(station, client)
     finally:
         station.end()
@@ -225,7 +225,7 @@ async def test_every_method_is_called_and_answers_with_a_sentence(desk: Desk) ->
         shown = await desk.station.ask("instances.show", instance=instance)
         return shown["status"] == "Completed"
 
-    await until(ended, "the order to end", 20.0)
+    await until(ended, "the order to end", 60.0)
     engineer = await desk.play(
         "egon",
         call("LoadShedding", "SetMode", text("monitor"), WHY),

@@ -332,7 +332,7 @@ class Kit:
     device: Device
     listener: Listener = field(default_factory=Listener)
 
-    async def until(self, true: Callable[[], bool], seconds: float = 5.0) -> None:
+    async def until(self, true: Callable[[], bool], seconds: float = 30.0) -> None:
         async with asyncio.timeout(seconds):
             while not true():  # noqa: ASYNC110 - it is another's state that is waited for
                 await asyncio.sleep(0.01)

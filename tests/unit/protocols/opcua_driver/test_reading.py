@@ -25,7 +25,7 @@ async def test_a_change_is_told_by_the_subscription_and_not_by_the_slow_read(kit
         await asyncio.sleep(0.3)
         k.listener.changes.clear()
         await k.bay.set("F0/Pos", OPEN)
-        await k.until(lambda: bool(k.listener.changes), 2.0)
+        await k.until(lambda: bool(k.listener.changes))
         assert [(name, reading.position) for name, reading in k.listener.changes] == [("F0", Position.OPEN)]
         await asyncio.sleep(2.0)
         assert k.driver.breaker("F0").quality is Quality.GOOD, "signs of life confirm what doesn't change"
@@ -166,7 +166,7 @@ async def test_after_a_dropped_connection_everything_is_subscribed_anew(kit):
         await k.up()
         await asyncio.sleep(0.3)
         await k.bay.set("F1/Pos", OPEN)
-        await k.until(lambda: k.driver.breaker("F1").position is Position.OPEN, 2.0)
+        await k.until(lambda: k.driver.breaker("F1").position is Position.OPEN)
 
 
 async def test_after_a_restart_with_other_namespace_indices_the_same_nodes_are_meant(kit):
@@ -176,7 +176,7 @@ async def test_after_a_restart_with_other_namespace_indices_the_same_nodes_are_m
         k.bay.other_namespaces = 3
         k.bay.positions["F0"] = OPEN
         await k.bay.start()
-        await k.until(lambda: k.driver.breaker("F0").quality is Quality.GOOD, 8.0)
+        await k.until(lambda: k.driver.breaker("F0").quality is Quality.GOOD)
         assert k.driver.breaker("F0").position is Position.OPEN
         assert (await k.operate(Position.CLOSED)).outcome == "done"
         assert k.bay.orders == [("F0", "Close()")]
@@ -187,5 +187,5 @@ async def test_a_silent_subscription_ends_the_session(kit):
         await asyncio.sleep(0.3)
         for subscription in k.bay.server.iserver.subscription_service.subscriptions.values():
             subscription._task.cancel()
-        await k.until(lambda: any("fell silent" in status.detail for status in k.listener.links), 6.0)
+        await k.until(lambda: any("fell silent" in status.detail for status in k.listener.links))
         await k.up()

@@ -12,7 +12,7 @@ from protocols.base import LinkState, Outcome, Quality
 
 async def refused(k, *words: str) -> None:
     """The link says these words, and nothing was read."""
-    await k.until(lambda: all(word in k.driver.links()[0].detail for word in words), 10.0)
+    await k.until(lambda: all(word in k.driver.links()[0].detail for word in words))
     assert k.driver.links()[0].state is LinkState.DOWN
     assert not any(status.state is LinkState.UP for status in k.listener.links)
     assert k.driver.breaker("F0").quality is Quality.BAD
