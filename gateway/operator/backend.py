@@ -2,9 +2,10 @@
 
 What must stay true: every call that is let through is on record with who asked, by which role, with which arguments, and
 how it ended, before it is answered; so is every one that is refused, as long as nobody floods the gateway with them
-(see ``deeds``). A call goes on to its end, and its record is written, also when its client has gone. Calls are bounded:
-those under way of one session and in all, and those of one user in a while. A crash in a call leaves the record of what
-was asked (that of the operation, ahead of its effect) without that of its end.
+(see ``deeds``). Who was answered reads what the answer said: it is shown ahead of the answer. A call goes on to its end,
+and its record is written, also when its client has gone. Calls are bounded: those under way of one session and in all,
+and those of one user in a while. A crash in a call leaves the record of what was asked (that of the operation, ahead of
+its effect) without that of its end.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import structlog
 
@@ -70,6 +72,8 @@ class OperatorBackend:
         self._pace = Pace(CALLS_OF_USER, CALLS_OF_USER_PER_S, time.monotonic)
         self._under_way: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[Answer]] = set()
+        self.tell_now: Callable[[str], None] = lambda key: None
+        """Tells what is committed of the object with this key; set once there is a feed."""
 
     @property
     def server(self) -> Server | None:
@@ -155,6 +159,10 @@ class OperatorBackend:
         await self._keep(
             caller, str(call.peer["role"]), type_name, method, call.key, call.inputs, answer, wait_s=wait_s
         )
+        try:
+            self.tell_now(call.key)
+        except Exception:  # what was done is answered all the same; the feed, which tells it too, says what is wrong
+            log.exception("operator_not_told_ahead", object=call.key)
         return answer
 
     async def _answer(self, call: Call, type_name: str, method: str) -> Answer:

@@ -121,6 +121,7 @@ class Door:
         self._backend.server = self._server
         self._feed = Feed(self._desk, self._server, self._keys.expires_us, self._backend.counts)
         await self._feed.fill()
+        self._backend.tell_now = self._feed.tell_now
         await self._server.start()
         return self._feed
 

@@ -8,7 +8,8 @@ looked at in turn, all breakers each ``SWEEP_S``. Station, procedure, orchestrat
 What must stay true: only committed state is told, save where the description of a variable says otherwise; no slice keeps
 the loop much longer than ``SLICE_S``, and all slices together take at most a share 1 / (1 + ``REST``) of it, so that the
 operators' view never holds up a shed: it lags behind it, by what that share can't carry, and no value is left out in the
-end. On a crash nothing is lost: everything is told again.
+end. What a person has called is told ahead of its turn, so that who was answered reads what the answer said. On a crash
+nothing is lost: everything is told again.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from protocols.opcua.surface import Change, Doing, Grade, Sample, Server
 FLUSH_S = 0.1
 """The station is told at most so often; and somebody looks whether there is anything to tell at least so often."""
 GAP_S = 0.005
-"""Between two slices, at least: what is committed on a quiet day is told at once, so that who was answered reads it."""
+"""Between two slices, at least: what is committed on a quiet day is told at once."""
 SLICE_S = 0.01
 REST = 3.0
 """After a slice that left something, so many times its length is left to others."""
@@ -80,6 +81,15 @@ class Breakers:
     def committed(self, feeder: str) -> None:
         """This breaker has a new committed state."""
         self._dirty[feeder] = None
+
+    def now(self, feeder: str) -> None:
+        """Tell the committed state of this breaker ahead of all others. When that fails, its turn comes as ever."""
+        try:
+            self._tell((feeder,), lambda one, _: self._state(one))
+        except BaseException:
+            self._told.pop(feeder, None)
+            self._dirty[feeder] = None
+            raise
 
     def site_changed(self) -> None:
         """The site's files were read again: tell what they say, a slice at a time."""
@@ -178,6 +188,13 @@ class Feed:
         """The site's files were read again."""
         self._breakers.site_changed()
         self._station_changed = True
+
+    def tell_now(self, key: str) -> None:
+        """Tell the committed state of this object at once: a call on it is about to be answered."""
+        if names.is_breaker(key):
+            self._breakers.now(names.feeder_of(key))
+        else:
+            self.tell_station()
 
     async def fill(self) -> None:
         """Tell everything; nothing else of this process is delayed by more than a slice."""

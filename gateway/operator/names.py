@@ -34,9 +34,14 @@ def feeder_key(feeder: str) -> str:
     return _FEEDER + feeder
 
 
+def is_breaker(key: str) -> bool:
+    """True for the key of a feeder's breaker."""
+    return key.startswith(_FEEDER)
+
+
 def feeder_of(key: str) -> str:
     """Name of the feeder whose breaker has this key. Raises ValueError for the key of anything else."""
-    if not key.startswith(_FEEDER):
+    if not is_breaker(key):
         raise ValueError(f"{key!r} is no breaker")
     return key.removeprefix(_FEEDER)
 

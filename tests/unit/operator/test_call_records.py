@@ -76,6 +76,20 @@ class TestTheRecord:
         await house.shed("StartShedding", math.nan, ("Tier9",), "why")
         assert [record["inputs"]["TargetMW"] for record in house.audit("opcua.")] == [None, None]
 
+    async def test_who_was_answered_reads_what_the_answer_said(self, house: House) -> None:
+        told: list[tuple[str, list[str]]] = []
+        house.backend.tell_now = lambda key: told.append((key, [record["status"] for record in house.audit("opcua.")]))
+        answer = await house.call(OPERATOR, "Feeder/B1", "Open", "fire brigade")
+        assert answer.status is Status.OK
+        assert told == [("Feeder/B1", ["ok"])], "told once, and not before it is on record"
+
+    async def test_it_is_answered_also_when_what_it_did_can_t_be_shown(self, house: House) -> None:
+        def fails(key: str) -> None:
+            raise RuntimeError(f"a defect that shows with {key}")
+
+        house.backend.tell_now = fails
+        assert (await house.call(OPERATOR, "Feeder/B1", "Open", "fire brigade")).status is Status.OK
+
     async def test_it_is_on_disk_before_the_caller_hears_of_it(self, house: House) -> None:
         house.store.hold()
         asked = asyncio.create_task(house.call(OPERATOR, "Feeder/B1", "Block", ""))

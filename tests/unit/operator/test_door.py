@@ -119,6 +119,15 @@ async def test_values_are_there_before_anybody_is_served(made: tuple[Door, FakeS
     assert door.status()["open"] is True
 
 
+async def test_what_was_called_is_shown_by_this_door_s_feed(made: tuple[Door, FakeServer], station: Station) -> None:
+    door, server = made
+    await door.open()
+    door._tasks[0].cancel()
+    station.driver.load = 950.0
+    door._backend.tell_now("LoadShedding")
+    assert server.told("GridStress")["LoadKw"] == 950.0
+
+
 async def test_a_feed_that_fails_begins_anew_and_tells_everything_again(
     made: tuple[Door, FakeServer], station: Station
 ) -> None:

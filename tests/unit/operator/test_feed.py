@@ -122,6 +122,48 @@ async def test_a_position_is_told_once_it_is_on_disk_and_not_before(station: Sta
     assert sample == Sample(2, Grade.GOOD, station.clock.now_us())
 
 
+async def test_what_was_called_is_told_at_once_as_far_as_it_is_on_disk(
+    station: Station, server: FakeServer, feed: Feed
+) -> None:
+    await feed.fill()
+    station.store.hold()
+    observing = asyncio.create_task(observe(station, "A1", Position.OPEN))
+    moving = asyncio.create_task(observe(station, "A2", Position.OPEN))
+    setting = {"mode": "monitor", "actor": "a", "reason": "r"}
+    changing = asyncio.create_task(station.client.signal_entity(substation_id(station.site), "set_mode", setting))
+    await asyncio.sleep(0.05)
+    feed.tell_now("Feeder/A1")
+    assert server.told("Feeder/A1")["Pos"] is None
+    station.store.let_go()
+    await asyncio.gather(observing, moving, changing)
+    feed.tell_now("Feeder/A1")
+    assert server.told("Feeder/A1")["Pos"] == 1
+    assert server.told("Feeder/A2")["Pos"] is None, "nobody called it, and the feed stands still"
+    feed.tell_now("LoadShedding")
+    assert server.told("Gateway")["Mode"] == "monitor"
+    feed.tell_now("Feeder/unheard-of")
+    feed.close()
+
+
+async def test_what_could_not_be_told_at_once_is_told_in_its_turn(
+    station: Station, server: FakeServer, feed: Feed
+) -> None:
+    await feed.fill()
+    await observe(station, "A1", Position.OPEN)
+    await station.engine.on_disk()
+    feed._breakers.slice(0.0)
+    server.values["Feeder/A1"].clear()
+    await observe(station, "A1", Position.CLOSED)
+    await station.engine.on_disk()
+    feed._breakers._dirty.clear()
+    server.broken = RuntimeError("a defect")
+    with pytest.raises(RuntimeError, match="a defect"):
+        feed.tell_now("Feeder/A1")
+    feed._breakers.slice(0.0)
+    feed.close()
+    assert server.told("Feeder/A1")["Pos"] == 2
+
+
 @pytest.mark.usefixtures("running")
 async def test_what_does_not_change_is_not_told_again(
     station: Station, server: FakeServer, monkeypatch: pytest.MonkeyPatch
