@@ -315,6 +315,7 @@ def features(run: Run) -> set[str]:
         match part:
             case Act(attempts=attempts, fails=fails):
                 found |= {"retry"} if attempts else set()
+                found |= {"retries used up"} if 0 < attempts <= fails else set()
                 found |= {"failure"} if fails and fails >= max(attempts, 1) else set()
             case Ask(operation="fail") | Tell(operation="fail"):
                 found.add("rollback")

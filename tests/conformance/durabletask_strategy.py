@@ -119,6 +119,8 @@ class Author:
     def act(self, may_fail: bool, may_retry: bool = True) -> Act:
         fails = self.upto(3) if may_retry and self.chance(40) else 0
         attempts = self.upto(4, 2) if fails and self.chance(70) else 0
+        if attempts and may_fail and self.chance(50):
+            fails = max(fails, attempts)
         if not may_fail and fails >= max(attempts, 1):
             fails = 0
         return Act(self.number(), self.one_of(VALUES), fails, self.one_of(list(FAULTS)), attempts, self.upto(3) * 5)

@@ -50,7 +50,7 @@ LEAST_SHARE = {
     "Pause": 0.35, "Raise": 0.35, "early event": 0.02, "Signal": 0.06, "Suspend": 0.15, "Resume": 0.12, "Terminate": 0.03,
     "Patience": 0.1, "Send": 0.1, "Hear": 0.1, "Section": 0.4, "contention": 0.25, "broken section": 0.2,
     "forbidden in section": 0.2, "rollback": 0.08, "entity to entity": 0.1, "entity starts": 0.1,
-    "scheduled signal": 0.01, "retry": 0.15, "failure": 0.08, "child retry": 0.002, "continue as new": 0.12,
+    "scheduled signal": 0.01, "retry": 0.15, "retries used up": 0.005, "failure": 0.08, "child retry": 0.002, "continue as new": 0.12,
     "carried events": 0.03, "dropped events": 0.02, "Say": 0.1, "owner terminated": 0.008, "rewind": 0.05,
     "continue as new in a section": 0.02,
 }  # fmt: skip
@@ -229,7 +229,7 @@ MUTANTS: dict[Callable[[pytest.MonkeyPatch], None], set[str]] = {
     names_of_events_mind_case: {"Raise"},
     events_are_not_carried: {"carried events"},
     events_are_always_carried: {"dropped events"},
-    a_retry_too_many: {"retry"},
+    a_retry_too_many: {"retries used up"},
     all_fails_fast: {"All", "failure"},
     signals_between_entities_are_lost: {"entity to entity"},
     sent_events_are_lost: {"Send"},

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Station]:
     folder: Path = tmp_path_factory.mktemp("site")
-    async with small_station(folder, 15301, "127.0.4.1") as made:
+    async with small_station(folder, 15301, "127.0.4.1", cooldown_s="600.0") as made:
         made.start_daemon()
         await made.wait_serving()
         await made.wait_links_up()
