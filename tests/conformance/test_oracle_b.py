@@ -50,7 +50,8 @@ LEAST_SHARE = {
     "Pause": 0.35, "Raise": 0.35, "early event": 0.02, "Signal": 0.06, "Suspend": 0.15, "Resume": 0.12, "Terminate": 0.03,
     "Patience": 0.1, "Send": 0.1, "Hear": 0.1, "Section": 0.4, "contention": 0.25, "broken section": 0.2,
     "forbidden in section": 0.2, "rollback": 0.08, "entity to entity": 0.1, "entity starts": 0.1,
-    "scheduled signal": 0.01, "retry": 0.15, "retries used up": 0.005, "failure": 0.08, "child retry": 0.002, "continue as new": 0.12,
+    "scheduled signal": 0.01, "retry": 0.15, "retries used up": 0.005, "failure": 0.08,
+    "child retry": 0.002, "continue as new": 0.12,
     "carried events": 0.03, "dropped events": 0.02, "Say": 0.1, "owner terminated": 0.008, "rewind": 0.05,
     "continue as new in a section": 0.02,
 }  # fmt: skip
