@@ -18,7 +18,7 @@ from gateway.shedding.status import feeders
 MAX_CLOSE_TRIES = 3
 """Attempts at closing one feeder; then a person has to see to it. Two failed closes lock a breaker out anyway."""
 MAX_ROUNDS_FOR_UNRESOLVED = 30
-"""Checks for which restoration waits for breakers whose position can't be learnt."""
+"""Checks in a row for which restoration waits for breakers whose position can't be learnt, and nothing else is left."""
 
 
 def restore(run: Procedure) -> Step[bool]:
@@ -50,6 +50,8 @@ def restore(run: Procedure) -> Step[bool]:
             run.state.unresolved_rounds += 1
             if run.state.unresolved_rounds > MAX_ROUNDS_FOR_UNRESOLVED:
                 return True
+        else:
+            run.state.unresolved_rounds = 0
         if plan.load.percent >= run.settings.abort_pct and not run.overdue:
             run.state.calm_since_us = 0
             return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.durable.testing import Playbook
 from gateway.durable.testing.words import activity, later, status, timer
+from gateway.shedding.restoring_steps import MAX_ROUNDS_FOR_UNRESOLVED
 
 from .sheet import (
     finish,
@@ -93,6 +94,27 @@ def test_a_breaker_that_closes_late_by_itself_is_not_called_open_at_the_end():
 
 def test_feeders_that_only_people_can_close_are_named_and_not_called_restored():
     finish(restoring() >> stage(stuck=1, troubled=["L"]), status="incomplete", not_closed=["L"])
+
+
+def check_without(book: Playbook, checks: int, *, headroom: bool = True) -> Playbook:
+    """So many checks that find nothing to close: two breakers can't be read, or the headroom is too small for them."""
+    for _ in range(checks):
+        book = book >> (
+            stage(left=2, unresolved=2, troubled=["B", "C"]) if headroom else stage(left=2, why="no headroom")
+        )
+        book = book << timer(60) >> later(60) << activity("PlanRestore")
+    return book
+
+
+def test_breakers_that_can_t_be_read_are_waited_for_so_many_checks_in_a_row_and_then_left_to_people():
+    book = check_without(restoring(), MAX_ROUNDS_FOR_UNRESOLVED) >> stage(left=2, unresolved=2, troubled=["B", "C"])
+    finish(book, status="incomplete", not_closed=["B", "C"])
+
+
+def test_checks_that_waited_for_something_else_don_t_count_for_those_that_can_t_be_read():
+    book = check_without(restoring(), MAX_ROUNDS_FOR_UNRESOLVED)
+    book = check_without(book, 1, headroom=False)
+    book = check_without(book, MAX_ROUNDS_FOR_UNRESOLVED) >> stage(("B", 20.0)) << activity("SendReconnectCommand")
 
 
 # --- bad measurement --------------------------------------------------------------------------------------------------
