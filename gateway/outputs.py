@@ -8,6 +8,7 @@ failed or the daemon ends, nobody can release. A crash here: the gate is held ag
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import structlog
 
@@ -34,7 +35,11 @@ UNSYNCED = "the clock is not synchronised"
 
 
 class Outputs:
-    """Decides over the gate. reconciled: set once the field has been read and compared with what was known."""
+    """Decides over the gate. reconciled: set once the field has been read and compared with what was known.
+
+    Made once the engine has recovered and before it starts: what the breakers were known to be is taken then. An order
+    that comes before the field is read explains nothing of what is found there.
+    """
 
     def __init__(self, engine: Engine, field: Field, gate: OutputGate, supervision: Supervision) -> None:
         self.reconciled = asyncio.Event()
@@ -42,6 +47,7 @@ class Outputs:
         self._field = field
         self._gate = gate
         self._supervision = supervision
+        self._as_left = self._known()
 
     async def compare(self) -> tuple[Reconciliation, str]:
         """Read the field and compare; the finding, and why outputs stay held (empty when they may go).
@@ -50,9 +56,11 @@ class Outputs:
         all looks clean.
         """
         engine, field = self._engine, self._field
-        in_procedure = any(isinstance(one, Orchestration) and not one.terminal for one in engine.instances.values())
         policy = field.site.shedding.after_restart
-        found = await self._read(FIRST_SCAN_S if in_procedure and policy is AfterRestart.CONTINUE_IF_CLEAN else 0.0)
+        held = committed_station(engine, field).held
+        waits = policy is AfterRestart.CONTINUE_IF_CLEAN and self._in_procedure() and not held
+        found = await self._read(FIRST_SCAN_S if waits else 0.0)
+        in_procedure = self._in_procedure()
         log.info("reconciled", sentence=found.sentence, in_procedure=in_procedure)
         record(engine, "reconciled", sentence=found.sentence, in_procedure=in_procedure)
         await load_mode(field, engine.client)
@@ -65,16 +73,25 @@ class Outputs:
     async def _read(self, patience_s: float) -> Reconciliation:
         """What a comparison finds once every breaker was read, or its device is known not to answer.
 
-        One that does not answer at first may do so at the second try: it has patience_s, as a hold wants a person.
+        One that does not answer at first may do so at the second try: it has patience_s, as a hold wants a person; not
+        where one is wanted anyway.
         """
-        loop, driver = asyncio.get_running_loop(), self._field.driver
+        loop, feeders = asyncio.get_running_loop(), list(self._field.feeders)
         until = loop.time() + patience_s
-        await driver.wait_first_scan(FIRST_SCAN_S)
-        while True:
-            found = reconcile(self._known(), {name: driver.breaker(name) for name in self._field.feeders})
-            if not found.unreadable or loop.time() >= until:
-                return found
+        await self._field.driver.wait_first_scan(FIRST_SCAN_S)
+        found = self._compared(feeders)
+        while found.unreadable and not found.moved and loop.time() < until:
             await asyncio.sleep(LOOK_AGAIN_S)
+            found = self._compared(found.unreadable)
+        found = self._compared(feeders)
+        self._as_left.clear()
+        return found
+
+    def _compared(self, feeders: Iterable[str]) -> Reconciliation:
+        return reconcile(self._as_left, {name: self._field.driver.breaker(name) for name in feeders})
+
+    def _in_procedure(self) -> bool:
+        return any(isinstance(one, Orchestration) and not one.terminal for one in self._engine.instances.values())
 
     def begin(self, held: str) -> None:
         """The field is known: let outputs go, or hold them for this reason."""

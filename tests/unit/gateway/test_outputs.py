@@ -11,7 +11,9 @@ import pytest
 from config.models import AfterRestart
 from gateway import outputs as outputs_module
 from gateway.outputs import UNSYNCED, Outputs
+from gateway.shedding.breaker_model import Phase
 from gateway.shedding.entities import breaker_id
+from gateway.shedding.states import breaker_state
 from gateway.supervision import Supervision
 from protocols.base import BreakerReading, Position, Quality
 from tests.core_station import Station, make_site
@@ -117,6 +119,68 @@ async def test_a_device_that_does_not_answer_is_given_up_and_holds_outputs(monke
     gateway.station.driver.breakers["A2"].quality = Quality.BAD
     await gateway.bring_up()
     assert (gateway.station.gate.held, "1 not readable (A2)" in gateway.station.gate.reason) == (True, True)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+async def test_an_order_that_comes_while_devices_are_awaited_hides_nothing_of_what_was_found(
+    monkeypatch: pytest.MonkeyPatch, moved: bool
+) -> None:
+    monkeypatch.setattr(outputs_module, "LOOK_AGAIN_S", 0.001)
+    monkeypatch.setattr(outputs_module, "FIRST_SCAN_S", 0.3)
+    gateway = await known_and_in_a_procedure()
+    breakers, client = gateway.station.driver.breakers, gateway.station.client
+    breakers["A2"].quality = Quality.BAD
+    scan = gateway.station.driver.wait_first_scan
+
+    async def order_meanwhile(timeout_s: float) -> bool:
+        """Accepted before the field is read; what has moved is seen after that."""
+        for name, operation in (("A2", "open"), ("A1", "close")):
+            asked = {"request_id": f"late {name}", "actor": "ada", "reason": "x"}
+            client.post_to_entity(breaker_id(name), operation, asked)
+            await gateway.station.until(lambda name=name: not breaker_is_idle(gateway, name), "it is accepted")
+        if moved:
+            breakers["A1"].position = Position.CLOSED
+        return await scan(timeout_s)
+
+    monkeypatch.setattr(gateway.station.driver, "wait_first_scan", order_meanwhile)
+    await gateway.bring_up()
+    reason = gateway.station.gate.reason
+    assert (gateway.station.gate.held, "1 not readable (A2)" in reason) == (True, True), reason
+    assert ("1 moved meanwhile (A1)" in reason) is moved
+    assert gateway.station.driver.writes == 1, "the one before the restart"
+
+
+def breaker_is_idle(gateway: Gateway, name: str) -> bool:
+    return breaker_state(gateway.station.client, name).phase is Phase.IDLE
+
+
+async def test_nobody_waits_for_a_device_where_a_person_is_wanted_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs_module, "FIRST_SCAN_S", 600.0)
+    for held_before in (True, False):
+        gateway = await known_and_in_a_procedure()
+        breakers = gateway.station.driver.breakers
+        breakers["A1"].position = Position.CLOSED
+        if held_before:
+            await gateway.bring_up()
+            await gateway.station.engine.on_disk()
+            breakers["A1"].position = Position.OPEN
+            await gateway.off_and_on()
+        breakers["A2"].quality = Quality.BAD
+        async with asyncio.timeout(60):
+            await gateway.bring_up()
+        assert "1 moved meanwhile (A1)" in gateway.station.gate.reason
+
+
+async def test_a_procedure_that_has_ended_meanwhile_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs_module, "LOOK_AGAIN_S", 0.001)
+    monkeypatch.setattr(outputs_module, "FIRST_SCAN_S", 0.3)
+    gateway = await known_and_in_a_procedure()
+    gateway.station.driver.breakers["A2"].quality = Quality.BAD
+    bringing = asyncio.create_task(gateway.bring_up())
+    await gateway.station.client.terminate("w", "enough")
+    await gateway.station.ended("w")
+    await bringing
+    assert not gateway.station.gate.held
 
 
 async def test_outside_a_procedure_nobody_waits_for_a_device_that_does_not_answer() -> None:
