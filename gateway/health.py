@@ -49,6 +49,7 @@ def health_of(
             "batch": result.head.batch,
             "head": result.head.hash_hex,
             "problem": result.reason,
+            "not_compared": result.not_compared,
         }
 
     async def report(proofs: list[Proof]) -> str:

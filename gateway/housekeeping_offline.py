@@ -57,6 +57,7 @@ def check(path: Path) -> Told:
             "seconds": round(time.monotonic() - began, 2),
             "batches": chain.batches,
             "records": chain.records,
+            "not_compared": chain.not_compared,
         }
 
     return _told(look)

@@ -72,7 +72,7 @@ class Work:
         took_s = round(asyncio.get_running_loop().time() - began, 2)
         self.complaints = complaints
         told: dict[str, Json] = {"ok": not complaints, "complaints": list(complaints), "seconds": took_s}
-        told |= {"batches": chain.batches, "records": chain.records}
+        told |= {"batches": chain.batches, "records": chain.records, "not_compared": chain.not_compared}
         told |= {"archives": archives.checked, "archives_elsewhere": archives.elsewhere}
         (log.info if not complaints else log.critical)(CHECKED, **told)
         self._done("check", CHECKED, told)

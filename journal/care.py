@@ -72,11 +72,6 @@ class Care:
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise ArchiveFailed(f"{self._path} can't be read for an archive: {error}") from error
 
-    async def resume_removal(self) -> None:
-        """Finish what an interrupted archiving left."""
-        async with self._aside() as thread:
-            await Retention(thread.run, self._writing, self._writer, self._identity).resume()
-
     async def backup(self, target: Path) -> Head:
         """See ``Journal.backup``."""
         copy = Copy(target, self._identity)

@@ -18,19 +18,22 @@ from collections.abc import Sequence
 from typing import Final
 
 from journal.chain import batch_hash
-from journal.rows import MAX_BATCH_RECORDS, Archived, BatchTuple, LinkedRecord, Note
+from journal.rows import MAX_BATCH_RECORDS, Archived, LinkedRecord, Note
+
+_NotedBatch = tuple[int, int, int, int, int, bytes, bytes, str | None, bytes | None]
+"""A row of ``batches`` with kind and payload of its note."""
 
 STEP_BATCHES: Final = 64
 STEP_RECORDS: Final = 2_000
 """One step ends when either number is reached; a single batch is always read whole."""
 _BATCHES: Final = (
-    "SELECT batch, first_seq, last_seq, last_message_id, time_us, prev_hash, hash FROM batches"
-    " WHERE batch BETWEEN ? AND ? ORDER BY batch DESC LIMIT ?"
+    "SELECT batch, first_seq, last_seq, last_message_id, time_us, prev_hash, hash, notes.kind, notes.payload"
+    " FROM batches LEFT JOIN notes USING (batch) WHERE batch BETWEEN ? AND ? ORDER BY batch DESC LIMIT ?"
 )
+"""With its note, where it has one: the removal may take both before another statement looks."""
 _RECORDS: Final = (
     "SELECT seq, instance, kind, time_us, prev, payload FROM records WHERE seq BETWEEN ? AND ? ORDER BY seq"
 )
-_NOTE: Final = "SELECT batch, 0, kind, payload FROM notes WHERE batch = ?"
 _THERE: Final = "SELECT 1 FROM records WHERE seq = ?"
 
 
@@ -68,15 +71,14 @@ class LeavingCheck:
             return f"batch {self._end[0]}: it holds what was never written ({error})"
         return None
 
-    def _one(self, connection: sqlite3.Connection, row: BatchTuple) -> str | None:
-        batch, first_seq, last_seq, last_message_id, time_us, prev_hash, stored = row
+    def _one(self, connection: sqlite3.Connection, row: _NotedBatch) -> str | None:
+        batch, first_seq, last_seq, last_message_id, time_us, prev_hash, stored, kind, payload = row
         if (batch, last_seq, stored) != self._end or not 0 <= last_seq - first_seq + 1 <= MAX_BATCH_RECORDS:
             return f"batch {batch}: it is not the one that was archived"
         records = connection.execute(_RECORDS, (first_seq, last_seq)).fetchall()
         if len(records) < last_seq - first_seq + 1:
-            return self._where_it_stands(connection, row, records)
-        note = connection.execute(_NOTE, (batch,)).fetchone()
-        said = Note(*note) if note is not None else None
+            return self._where_it_stands(connection, batch, last_seq, records)
+        said = Note(batch, time_us, kind, payload) if kind is not None and payload is not None else None
         if stored != batch_hash(prev_hash, batch, first_seq, last_seq, last_message_id, time_us, records, said):
             return f"batch {batch}: it differs from what was archived (hash differs)"
         self._end = (batch - 1, first_seq - 1, prev_hash)
@@ -88,14 +90,13 @@ class LeavingCheck:
         return None if self._end == begin else f"batch {batch}: it does not begin where the archive begins"
 
     def _where_it_stands(
-        self, connection: sqlite3.Connection, row: BatchTuple, records: Sequence[LinkedRecord]
+        self, connection: sqlite3.Connection, batch: int, last_seq: int, records: Sequence[LinkedRecord]
     ) -> str | None:
         """Some records of this batch are gone: so are all before them that do not stay, and none after them."""
-        last_seq = row[2]
         first = min((record[0] for record in records if record[0] not in self._stay), default=last_seq + 1)
         following = [record for record in records if record[0] >= first]
         if len(following) < last_seq - first + 1:
-            return f"batch {row[0]}: records of it are there, and later ones were removed already"
+            return f"batch {batch}: records of it are there, and later ones were removed already"
         self.not_compared += sum(record[0] not in self._stay for record in following)
         return self._gone(connection, first)
 

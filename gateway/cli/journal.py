@@ -109,6 +109,17 @@ def stats_lines(result: Fields) -> list[str]:
     return lines
 
 
+def not_compared(result: Fields) -> list[str]:
+    """A line on the records that nothing in the journal could be held against, where there are any."""
+    number = result.number("not_compared")
+    if not number:
+        return []
+    return [
+        f"Not compared: {count(number)} records that are about to be removed, as they are in an archive. "
+        "Check again once the removal is done (gridlatch journal stats), and the archive."
+    ]
+
+
 def check_lines(result: Fields) -> list[str]:
     """Sound, or what is wrong and what to do."""
     size = f"{count(result.number('batches'))} batches, {count(result.number('records'))} records"
@@ -120,7 +131,7 @@ def check_lines(result: Fields) -> list[str]:
             lines.append(
                 f"{count(elsewhere)} archives lie elsewhere: check them there (gridlatch audit verify FILE...)."
             )
-        return lines
+        return lines + not_compared(result)
     complaints = [f"  {one}" for one in result.texts("complaints")]
     if all(one.startswith(f"  {OF_ARCHIVE}") for one in complaints):
         told = f"The journal is sound ({size}), BUT NOT ITS ARCHIVES:"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from gateway.cli.audit import audit_lines
 from gateway.cli.fields import MISSING, Fields, count, duration, moment, moment_us, plain, table, with_short_times
-from gateway.cli.journal import archive_lines, backup_lines, check_lines, stats_lines
+from gateway.cli.journal import archive_lines, backup_lines, check_lines, not_compared, stats_lines
 from gateway.cli.status import Paint, status_lines
 from gateway.cli.timeline import timeline_lines
 from gateway.cli.why import why_lines
@@ -212,7 +212,8 @@ def _detail(result: Fields) -> list[str]:
 def _audit(result: Fields) -> list[str]:
     size = f"{count(result.number('batches'))} batches, {count(result.number('records'))} records"
     if result.flag("ok"):
-        return [f"The chain is whole: {size}, head {result.text('batch')}:{result.text('head')}"]
+        whole = f"The chain is whole: {size}, head {result.text('batch')}:{result.text('head')}"
+        return [whole, *not_compared(result)]
     return [f"THE CHAIN IS BROKEN: {result.text('problem')}", f"Read so far: {size}"]
 
 

@@ -41,7 +41,8 @@ from gateway.shedding.entities import BREAKER, substation_id, transformer_id
 from protocols.opcua.surface import Change, Doing, Grade, Sample, Server
 
 FLUSH_S = 0.1
-"""The station is told at most so often; and somebody looks whether there is anything to tell at least so often."""
+"""The station is told at most so often, save for answers; and somebody looks whether there is anything to tell at least so
+often."""
 GAP_S = 0.005
 """Between two slices, at least: what is committed on a quiet day is told at once."""
 SLICE_S = 0.01

@@ -189,7 +189,7 @@ class Conductor:
             return
         match override.decision:
             case Decision.CANCEL:
-                self._hold = None  # the later word counts: this ends a hold, and a hold after it holds
+                self._hold = None  # the later word counts: this ends a hold
                 self._stop = Stopped("cancelled", f"{override.actor}: {override.reason or 'no reason given'}")
                 self._acknowledge(override, "stops; breakers stay as they are")
             case Decision.CANCEL_AND_RESTORE:

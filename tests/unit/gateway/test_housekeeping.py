@@ -21,9 +21,10 @@ from gateway.housekeeping_disk import MB, Usage
 from gateway.housekeeping_heads import Heads
 from gateway.housekeeping_troubles import AUDIT, CARE, DISK, INTEGRITY, MARK, WAL, CareFailed
 from gateway.trend import TrendStore
+from journal import Head, VerifyResult
 from tests.core_station import Station, make_site
 
-HEAD = SimpleNamespace(batch=9, seq=90, hash_hex="cd" * 32, time_us=5)
+HEAD = Head(9, 90, "cd" * 32, 5)
 DAY_US = 86_400_000_000
 
 
@@ -37,7 +38,7 @@ class FakeJournal:
     def __init__(self, folder: Path, station: Station) -> None:
         self.path = folder / "journal.db"
         self.complaints: list[str] = []
-        self.chain: Any = SimpleNamespace(ok=True, batches=9, records=90, first_bad_batch=None, reason=None)
+        self.chain: Any = VerifyResult(True, 9, 90, HEAD, None, None)
         self.checked_archives: Any = SimpleNamespace(complaints=[], checked=2, elsewhere=1)
         self.fails: str = ""
         self.archives: list[tuple[int, Path]] = []
@@ -171,7 +172,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def until(condition: Any, what: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
             await asyncio.sleep(0.005)
     assert condition(), what
@@ -298,7 +299,7 @@ async def test_keep_days_of_none_archives_nothing_by_itself(house: House) -> Non
 
 async def test_a_damaged_journal_is_an_alarm_that_a_restart_does_not_end(house: House) -> None:
     house.journal.complaints = ["row 7 missing from index"]
-    house.journal.chain = SimpleNamespace(ok=False, batches=3, records=9, first_bad_batch=4, reason="a byte changed")
+    house.journal.chain = VerifyResult(False, 3, 9, HEAD, 4, "a byte changed", 7)
     await house.care._daily()
     assert house.keys() == {"journal_integrity": INTEGRITY}
     (warning,) = house.care.warnings()
@@ -307,8 +308,10 @@ async def test_a_damaged_journal_is_an_alarm_that_a_restart_does_not_end(house: 
     house.make()
     await house.care._find_check()
     assert house.keys() == {"journal_integrity": INTEGRITY}
-    await house.care.work.check()
+    house.journal.chain = VerifyResult(True, 9, 90, HEAD, not_compared=7)
+    told = await house.care.work.check()
     assert house.keys() == {}
+    assert (told["batches"], told["records"], told["not_compared"]) == (9, 90, 7)
     await house.station.engine.on_disk()
     assert house.recorded("trouble_over")[-1]["key"] == "journal_integrity"
 

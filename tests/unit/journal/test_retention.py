@@ -391,6 +391,79 @@ async def test_nothing_is_added_or_changed_unseen_while_a_removal_is_under_way(s
     assert passed_over > 0
 
 
+async def test_a_check_that_a_removal_overtakes_complains_of_nothing(
+    journal: Journal, scribe, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second archive ends in the note of the first, whose batch has no records: it stands longest. A removal may
+    commit ahead of any statement of a check: here of each in turn."""
+    times = await story(journal, scribe)
+    await journal.archive(times["after 4"], folder)
+    await journal.commit(scribe.batch(("ended", "turn")))
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Retention, "resume", _nothing)
+        cut = await journal.archive(scribe.time_us, folder)
+    assert cut is not None
+    await journal.commit(scribe.batch(("ended", "turn")))
+    await journal.close()
+    overtaken = 0
+    for ahead_of in range(1_000):
+        copy = folder / f"{ahead_of}.db"
+        shutil.copy(journal.path, copy)
+        with (
+            closing(sqlite3.connect(copy, isolation_level=None)) as reading,
+            closing(sqlite3.connect(copy, isolation_level=None)) as removing,
+        ):
+            pending = removal(removing)
+            assert pending is not None
+            overtaking = _Overtaking(reading, removing, ahead_of, frozenset(pending[1]), cut.last_seq, cut.last_batch)
+            check = verify_module.ChainCheck.start(overtaking)  # type: ignore[arg-type]
+            while check.step(overtaking):  # type: ignore[arg-type]
+                pass
+            assert check.result().ok, (ahead_of, check.result())
+        overtaken += overtaking.done
+        if not overtaking.done:
+            break
+    assert overtaken > 10
+
+
+async def _nothing(retention: Retention) -> None:
+    """Instead of a removal."""
+
+
+class _Overtaking:
+    """A connection that a whole removal overtakes ahead of one of its statements."""
+
+    def __init__(
+        self,
+        reading: sqlite3.Connection,
+        removing: sqlite3.Connection,
+        ahead_of: int,
+        stay: frozenset[int],
+        last_seq: int,
+        last_batch: int,
+    ) -> None:
+        self.done = False
+        self._reading, self._removing, self._left = reading, removing, ahead_of
+        self._stay, self._last_seq, self._last_batch = stay, last_seq, last_batch
+
+    def execute(self, *what: object) -> sqlite3.Cursor:
+        if self._left == 0 and not self.done:
+            self._remove()
+        self._left -= 1
+        return self._reading.execute(*what)  # type: ignore[arg-type]
+
+    def _remove(self) -> None:
+        self.done = True
+        for (seq,) in self._removing.execute("SELECT seq FROM records WHERE seq <= ?", (self._last_seq,)).fetchall():
+            if seq not in self._stay:
+                self._removing.execute("DELETE FROM records WHERE seq = ?", (seq,))
+        self._removing.execute("BEGIN")
+        self._removing.execute("DELETE FROM batches WHERE batch <= ?", (self._last_batch,))
+        self._removing.execute("DELETE FROM notes WHERE batch <= ?", (self._last_batch,))
+        self._removing.execute("COMMIT")
+        self._removing.execute("DELETE FROM removal")
+
+
 async def test_nothing_is_announced_before_the_archive_is_on_disk(
     journal: Journal, scribe, folder: Path, monkeypatch
 ) -> None:

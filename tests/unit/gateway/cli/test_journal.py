@@ -13,6 +13,8 @@ from gateway.cli import main
 from gateway.cli.fields import Fields
 from gateway.cli.journal import archive_lines, arguments, check_lines, stats_lines
 from gateway.cli.parser import build_parser
+from gateway.cli.status import plain_paint
+from gateway.cli.text import lines_of
 from gateway.durable.store import Batch, RecordRow
 from gateway.housekeeping_acts import Act, noted
 from journal import Journal, verify_file
@@ -84,6 +86,15 @@ def test_a_sound_journal_says_which_archives_were_looked_at() -> None:
         "So are the 2 archives in their folder.",
         "1 archives lie elsewhere: check them there (gridlatch audit verify FILE...).",
     ]
+
+
+def test_records_that_nothing_tells_of_are_told_by_every_check() -> None:
+    told = {"ok": True, "batches": 3, "records": 4, "seconds": 0.1, "batch": 3, "head": "ab", "not_compared": 1200}
+    for lines in (check_lines(Fields(told)), lines_of("audit verify", told, plain_paint)):  # type: ignore[arg-type]
+        assert len(lines) == 2
+        assert lines[1].startswith("Not compared: 1 200 records that are about to be removed")
+    told["not_compared"] = 0
+    assert len(check_lines(Fields(told))) == len(lines_of("audit verify", told, plain_paint)) == 1  # type: ignore[arg-type]
 
 
 def test_an_archive_is_named_with_its_hash_and_what_stays() -> None:
