@@ -58,7 +58,7 @@ class SimulatorClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def connect(self, timeout_s: float = 10.0) -> None:
+    async def connect(self, timeout_s: float = 40.0) -> None:
         """Connect; waits up to timeout_s for a simulator that is still starting. Raises ControlError."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:

@@ -281,7 +281,7 @@ class House:
         await until(lambda: not door._core.sessions and not door._lobby.everybody())
 
 
-async def until(true: Any, longest_s: float = 5.0) -> None:
+async def until(true: Any, longest_s: float = 30.0) -> None:
     """Wait until something is so; fails after longest_s."""
     async with asyncio.timeout(longest_s):
         while not true():  # noqa: ASYNC110 - what is waited for happens in many places
@@ -458,7 +458,7 @@ class Peer:
         """Whether the connection is gone."""
         return self.wire.transport is None
 
-    async def gone(self, longest_s: float = 5.0) -> None:
+    async def gone(self, longest_s: float = 30.0) -> None:
         """Wait until the server has hung up."""
         await until(lambda: self.closed, longest_s)
 

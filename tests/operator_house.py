@@ -166,7 +166,7 @@ class House(Station):
         found = [msgspec.json.decode(record.payload) for record in self.store.records if record.kind == kind]
         return [one for one in found if str(one.get("op", "")).startswith(op)]
 
-    async def wait(self, condition: Callable[[], object], what: str, timeout_s: float = 5.0) -> None:
+    async def wait(self, condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
         """Wait, in real time, until the condition holds."""
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout_s

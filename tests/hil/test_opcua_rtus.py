@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from station import Station, small_station, until
+from station import UNTIL_S, Station, small_station, until
 
 from simulators.client import Counters, SimulatorClient
 
@@ -107,7 +107,7 @@ def took(counters: Counters) -> tuple[int, int]:
     return counters.open_commands, counters.operations
 
 
-async def reads(site: Station, feeder: str, position: str, timeout_s: float = 15.0) -> None:
+async def reads(site: Station, feeder: str, position: str, timeout_s: float = UNTIL_S) -> None:
     async def there() -> bool:
         return (await shown(site, feeder))["position"] == position
 

@@ -85,7 +85,7 @@ class Operator:
         await self.hears(before + 1)
         assert min(self.numbers.first.values()) >= before, "the newest number comes first, none of old"
 
-    async def hears(self, number: int, longest_s: float = 15.0) -> None:
+    async def hears(self, number: int, longest_s: float = 45.0) -> None:
         """Wait until this number came."""
         await until(lambda: self.numbers.have(number), longest_s)
 

@@ -66,7 +66,7 @@ def register(site: Any) -> None:
 
 async def held(client: Any, instance: str) -> None:
     """Wait until it is in its section, as committed."""
-    for _ in range(2_000):
+    for _ in range(20_000):
         if (await client.get_status(instance)).custom_status == "inside":
             return
         await asyncio.sleep(0.001)

@@ -87,7 +87,7 @@ def register(registry: Any, executed: list[str]) -> None:
     registry.entity(device)
 
 
-async def drive(engine: Engine, timeout_s: float = 5.0) -> Any:
+async def drive(engine: Engine, timeout_s: float = 30.0) -> Any:
     """Start it if it never started, raise the events that are not in the journal yet, wait for the end."""
     try:
         status = await engine.client.get_status("p")

@@ -164,7 +164,7 @@ async def test_what_needs_a_person_is_said_once(station):
     breaker.answers, breaker.quality = ["lose before"], Quality.BAD
     opened = {"request_id": "r1", "procedure": "p", "deadline_us": station.clock.now_us() + 1, "kw": 20.0}
     station.client.post_to_entity(breaker_id("A1"), "open", opened)
-    await station.until(lambda: breaker_state(station.client, "A1").command is not None, "on its way")
+    await station.until(lambda: station.driver.writes, "on its way")
     station.clock.advance(1)
     await station.until(lambda: breaker_state(station.client, "A1").phase is Phase.UNRESOLVED, "nobody knows")
     await shed(station, "A2")

@@ -118,7 +118,7 @@ async def test_wait_first_scan_ends_in_time(site):
 
 async def test_a_silent_device_delays_no_other(site, kit):
     """Of eight devices one is silent: while it is waited for, the others are scanned many times."""
-    s = await site(rtus=8, poll_fast_s=0.05, timeout_s=1.0)
+    s = await site(rtus=8, poll_fast_s=0.05, timeout_s=30.0)
     s.rtus[3].script = lambda request: b""
     counts = [len(rtu.requests) for rtu in s.rtus]
 
@@ -126,7 +126,7 @@ async def test_a_silent_device_delays_no_other(site, kit):
         return [sum(r.code == 2 for r in rtu.requests[n:]) for rtu, n in zip(s.rtus, counts, strict=True)]
 
     await kit.eventually(lambda: min(n for place, n in enumerate(scans()) if place != 3) >= 20, within_s=60.0)
-    assert scans()[3] <= 5
+    assert scans()[3] <= 2
     for place in (0, 1, 2, 4, 5, 6, 7):
         assert s.driver.breaker(f"R{place}-0").quality is Quality.GOOD
 

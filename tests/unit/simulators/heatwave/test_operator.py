@@ -56,7 +56,7 @@ async def server(console: Console, tmp_path: Path) -> AsyncIterator[RtuServer]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(30.0):
         while not condition():  # noqa: ASYNC110 - what the story does
             await asyncio.sleep(0.01)
 
