@@ -7,7 +7,7 @@ the witness; the gateway's figures are those of its journaled state.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -42,7 +42,8 @@ class Evidence:
 
     faults: feeder → what was done to it. silenced: feeders of RTUs that were silent for a while. untold: feeder → how
     many intents the gateway says never left it. told: feeder → outcome of its last command, as the gateway lists it.
-    sessions: that the operator's OPC UA client had when the gateway was back. session: who was logged in at the hold.
+    timer_fired: when the timer fired, where it came due in the dark. sessions: that the operator's OPC UA client had
+    when the gateway was back. session: who was logged in at the hold.
     """
 
     feeders: int
@@ -56,6 +57,7 @@ class Evidence:
     silenced: Collection[str] = ()
     timer_before: str = ""
     timer_after: str = ""
+    timer_fired: str = ""
     moved_while_dark: Collection[str] = ()
     dark_s: float = 0.0
     reconciled: str = ""
@@ -76,6 +78,14 @@ def stages(commands: list[Command], apart_s: float) -> int:
     """How many groups of close commands there were, at least apart_s of grid time from one to the next."""
     times = sorted(datetime.fromisoformat(one.sim_time) for one in commands if one.command == "close")
     return sum(1 for i, at in enumerate(times) if i == 0 or (at - times[i - 1]).total_seconds() >= apart_s)
+
+
+def moved_between(changed: Collection[str], commands: Sequence[Command], cut_at: float, known_at: float) -> list[str]:
+    """Of feeders whose counters changed since the power went, those that were commanded before the field was known again,
+    or moved without a command. Times: Unix seconds."""
+    early = {one.feeder for one in commands if cut_at <= one.wall_s <= known_at}
+    late = {one.feeder for one in commands if one.wall_s > known_at}
+    return [feeder for feeder in changed if feeder in early or feeder not in late]
 
 
 def judge(evidence: Evidence) -> list[Check]:
@@ -116,8 +126,10 @@ def _shed(evidence: Evidence) -> Check:
 
 
 def _timer(evidence: Evidence) -> Check:
-    same = bool(evidence.timer_before) and evidence.timer_before == evidence.timer_after
-    value = f"due {evidence.timer_before or 'unknown'} before and {evidence.timer_after or 'unknown'} after"
+    before, fired = evidence.timer_before, evidence.timer_fired
+    same = bool(before) and before == evidence.timer_after and (not fired or fired >= before)
+    value = f"due {before or 'unknown'} before and {evidence.timer_after or 'unknown'} after"
+    value += f"; it came due in the dark and fired at {fired}" if fired else ""
     return Check("The cooldown went on where it was", value, _verdict(same))
 
 

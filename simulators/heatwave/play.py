@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from simulators.generate import start_clock
-from simulators.heatwave.checks import Check, Evidence, judge, stages
+from simulators.heatwave.checks import Check, Evidence, judge, moved_between, stages
 from simulators.heatwave.faults import FaultPlay
 from simulators.heatwave.narrator import WAITS, Narrator, audit_words, hold_words, local, session_words
 from simulators.heatwave.operator import NAME, Console
@@ -19,7 +19,7 @@ from simulators.heatwave.scenario import Scenario
 from simulators.heatwave.screen import GREEN, RED, YELLOW, Screen, clock
 from simulators.heatwave.shift import Shift
 from simulators.heatwave.station import GatewayAway, Station, StoryError
-from simulators.heatwave.view import Gateway, View, gateway_of, number, plant_of, rows
+from simulators.heatwave.view import Gateway, View, gateway_of, number, plant_of, rows, table
 
 LOOK_S = 0.25
 KILL_AT = 0.8
@@ -27,6 +27,8 @@ KILL_AT = 0.8
 START_LIMIT_S = 60.0
 MASS_LIMIT_S = 90.0
 AWAY_LIMIT_S = 30.0
+LOOKS_AT_JOURNAL = 20
+"""For a timer that came due while the gateway was dark: it fires at the start, and is on disk soon after."""
 
 
 class Play:
@@ -103,7 +105,9 @@ class Play:
         due = await self._procedure_timer(view)
         if due is None:
             raise StoryError("the gateway shows no timer in its cooldown")
+        instance = self.gateway(view).instance
         before = await self.station.simulator.counters()
+        cut_at = time.time()
         pid = await self.station.cut_power()
         self._dark, dark_since = True, time.monotonic()
         self.screen.event(f"POWER LOST: the gateway (pid {pid}) got SIGKILL in the middle of a cooldown", RED)
@@ -116,24 +120,33 @@ class Play:
         self._dark, self._away_since = False, None
         view = await self.until("the gateway to answer", lambda v: bool(v.phase), START_LIMIT_S)
         again = await self._procedure_timer(view)
+        fired = None if again == due else await self._fired(instance, due)
         view = await self.until("the gateway to read every breaker", self._is_up, START_LIMIT_S)
         dark_s = time.monotonic() - dark_since
         after = await self.station.simulator.counters()
         self.evidence.dark_s = dark_s
         self.evidence.timer_before = local(due)
         self.evidence.timer_after = local(again) if again else f"none (phase {view.phase})"
-        self.evidence.moved_while_dark = [name for name in before if before[name] != after[name]]
+        if fired is not None:
+            self.evidence.timer_after, self.evidence.timer_fired = local(due), local(fired)
         found = self.station.log_event("reconciled") or {}
         self.evidence.reconciled = str(found.get("sentence", ""))
-        self._tell_return(view, due, again, dark_s)
+        known_at = datetime.fromisoformat(str(found.get("timestamp", "9999-12-31T00:00:00Z"))).timestamp()
+        moved = [name for name in before if before[name] != after[name]]
+        commands = await self.station.simulator.commands() if moved else []
+        self.evidence.moved_while_dark = moved_between(moved, commands, cut_at, known_at)
+        self._tell_return(view, dark_s)
 
-    def _tell_return(self, view: View, due: datetime, again: datetime | None, dark_s: float) -> None:
-        same = again == due
+    def _tell_return(self, view: View, dark_s: float) -> None:
+        evidence = self.evidence
+        same = evidence.timer_before == evidence.timer_after
         self.screen.event(f"back after {dark_s:.1f} s; read the field and found: {self.evidence.reconciled}", GREEN)
         moved = len(self.evidence.moved_while_dark)
         self.screen.event(f"moved or commanded meanwhile, as the breakers count: {moved}", RED if moved else GREEN)
-        words = f"timer due before {local(due)}, now {self.evidence.timer_after}: "
-        words += f"the same, {clock(view.left_s)} left" if same else "NOT THE SAME"
+        words = f"timer due before {evidence.timer_before}, now {evidence.timer_after}: "
+        fired = evidence.timer_fired
+        left = f"came due in the dark, fired {fired}" if fired else f"{clock(view.left_s)} left"
+        words += f"the same, {left}" if same else "NOT THE SAME"
         self.screen.event(words, GREEN if same else RED)
 
     # 4. A person's word
@@ -242,6 +255,18 @@ class Play:
         due = [datetime.fromisoformat(str(one["due"])) for one in timers if one["instance"] == instance]
         return min(due, default=None)
 
+    async def _fired(self, instance: str, due: datetime) -> datetime | None:
+        """When a timer that was due then has fired, as the journal has it; None if it has not."""
+        for _ in range(LOOKS_AT_JOURNAL):
+            told = rows((await self.station.ask("instances.timeline", {"instance": instance}))["rows"])
+            for row in told:
+                due_us = table(row["value"]).get("due_us") if row["kind"] == "timer" else None
+                if due_us is not None and row["outcome"] == "fired" and local(_at(due_us)) == local(due):
+                    return _at(row["done_us"])
+            await self.look()
+            await asyncio.sleep(LOOK_S)
+        return None
+
     async def until(self, what: str, condition: Callable[[View], bool], limit_s: float) -> View:
         """Look until the condition holds. Raises StoryError after limit_s real seconds."""
         end = time.monotonic() + limit_s
@@ -274,3 +299,8 @@ class Play:
         self.shift.tell()
         await self.narrator.tell(view)
         return view
+
+
+def _at(us: object) -> datetime:
+    """The moment so many µs after 1970."""
+    return datetime.fromtimestamp(number(us) / 1e6, UTC)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from simulators.client import Command, Counters
-from simulators.heatwave.checks import Check, Evidence, Verdict, judge, stages
+from simulators.heatwave.checks import Check, Evidence, Verdict, judge, moved_between, stages
 
 CLOSED_AGAIN = Counters(1, 1, 0, 2, 2, "closed")
 UNTOUCHED = Counters(0, 0, 0, 0, 0, "closed")
@@ -92,12 +92,30 @@ def set_fields(**fields: object) -> Callable[[Evidence], None]:
     return change
 
 
+def test_a_timer_that_came_due_in_the_dark_has_fired_late_and_not_early() -> None:
+    evidence = good()
+    evidence.timer_fired = "15:12:04.000"
+    assert failing(evidence) == []
+    (told,) = [one.value for one in judge(evidence) if "cooldown" in one.name]
+    assert told.endswith("it came due in the dark and fired at 15:12:04.000")
+
+
+def test_what_moved_before_the_field_was_known_is_not_what_was_commanded_after_it() -> None:
+    def at(feeder: str, wall_s: float) -> Command:
+        return Command(1, wall_s, "2014-01-16T04:00:00+00:00", feeder, "open", "accepted")
+
+    commands = [at("later", 30.0), at("early", 15.0), at("both", 15.0), at("both", 30.0), at("before", 5.0)]
+    changed = ["later", "early", "both", "before", "by itself"]
+    assert moved_between(changed, commands, 10.0, 20.0) == ["early", "both", "before", "by itself"]
+
+
 @pytest.mark.parametrize(
     ("change", "part"),
     [
         (set_fields(tiers=()), "shedding"),
         (set_fields(timer_after="15:12:01.000"), "cooldown"),
         (set_fields(timer_before="", timer_after=""), "cooldown"),
+        (set_fields(timer_fired="15:11:59.999"), "cooldown"),
         (set_fields(moved_while_dark=["A"]), "dark"),
         (set_fields(reconciled="4 breakers as last known; 1 moved meanwhile (A)"), "restart"),
         (set_fields(hold_ok=False), "hold"),
