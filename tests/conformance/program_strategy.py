@@ -137,7 +137,8 @@ class _Maker:
         if depth < 2 and self.left > -8 and self.likely(40 if depth == 0 else 20):
             do = self.pick((5, "all"), (5, "any"))
             self.left -= 1
-            least = 0 if do == "all" and self.likely(5) else 1
+            # Of parts that have ended when a task_any is made, v1 prefers this one: see "what has ended already".
+            least = 0 if do == "all" and depth == 0 and self.likely(5) else 1
             of = [self.task(depth + 1) for _ in range(self.draw(st.integers(least, 4)))]
             return {"do": do, "of": of} if do == "all" else {"do": do, "of": of, "cancel": self.likely(50)}
         return self.leaf(depth)
