@@ -193,7 +193,10 @@ class Daemon:
             key,
             files,
         )
-        return cls(site, parts)
+        try:
+            return cls(site, parts)
+        except msgspec.MsgspecError as error:
+            raise StartError(f"the journal holds a breaker's state that this version can't read: {error}") from error
 
     async def serve(self) -> int:
         """Run until told to stop or until the journal fails; the exit code."""

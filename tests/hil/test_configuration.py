@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from station import Ran, Station, small_station
 
+from gateway.durable.store import Batch, InstanceRow
+from journal import Journal
+
 
 async def start(site: Station) -> Ran:
     """Run the daemon, which is to end at once."""
@@ -85,6 +88,29 @@ async def test_a_journal_of_a_newer_version_is_refused_and_stays_as_it_is(tmp_pa
         site.start_daemon()
         await site.wait_serving()
         assert site.stop_daemon() == 0
+
+
+async def test_a_breaker_that_this_version_can_t_read_is_said_and_nothing_starts(tmp_path: Path) -> None:
+    async with small_station(tmp_path, 15316, "127.0.8.81") as site:
+        site.start_daemon()
+        await site.wait_serving()
+        assert (await site.cli("breakers", "block", "F001-001", "--reason", "so that it has a state")).code == 0
+        assert site.stop_daemon() == 0
+        file = site.folder / "state" / "journal.db"
+        with sqlite3.connect(file) as database:
+            columns = ", ".join(InstanceRow._fields)
+            found = database.execute(f"SELECT {columns} FROM instances WHERE instance = '@breaker@F001-001'").fetchone()
+        database.close()
+        batch = Batch()
+        batch.time_us = found[6] + 1
+        batch.instances[found[0]] = InstanceRow(*found[:-1], b'{"state":{"phase":"dancing"}}')
+        journal = await Journal.open(file)
+        await journal.commit(batch)
+        await journal.close()
+        ran = await start(site)
+        assert ran.code == 1
+        assert "the journal holds a breaker's state that this version can't read: " in ran.err
+        assert await connections(site) == 0
 
 
 async def test_a_file_in_the_place_of_the_socket_or_the_state_is_not_touched(tmp_path: Path) -> None:
