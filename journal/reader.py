@@ -42,6 +42,8 @@ _LATEST: Final = (
     "  SELECT r.seq, r.instance, r.kind, r.time_us, r.payload, r.prev FROM own JOIN records AS r ON r.seq = own.prev"
     ") SELECT * FROM own LIMIT :limit"
 )
+_TYPES: Final = (int, str, str, int, bytes, int)
+"""Of seq, instance, kind, time_us, payload, prev."""
 _Value: TypeAlias = int | str
 
 
@@ -76,8 +78,8 @@ def history(connection: sqlite3.Connection, instance: str, first_seq: int) -> Re
     orchestration that has a row. Raises JournalCorrupt if the links between them are broken: a shortened history must
     never pass for a whole one.
     """
-    rows = connection.execute(_HISTORY, {"instance": instance, "first_seq": first_seq}).fetchall()
-    older = rows[0][5] if rows else connection.execute(LAST_RECORD, {"instance": instance}).fetchone()[0]
+    rows = _sound(connection.execute(_HISTORY, {"instance": instance, "first_seq": first_seq}).fetchall())
+    older = rows[0][5] if rows else _last_record(connection, instance)
     if older < first_seq:
         return _linked(instance, rows, "")
     return _linked(instance, rows, _archive_of(connection, instance, older))
@@ -98,18 +100,37 @@ def latest(connection: sqlite3.Connection, instance: str, limit: int, before_seq
     JournalCorrupt if the links between them are broken.
     """
     if before_seq is None:
-        seq = connection.execute(LAST_RECORD, {"instance": instance}).fetchone()[0]
+        seq = _last_record(connection, instance)
     else:
         found = connection.execute("SELECT prev FROM records WHERE seq = ?", (before_seq,)).fetchone()
         if found is None:
             return Records((), archive_holding(connection, before_seq))
-        seq = found[0]
+        seq = _number(found[0])
     limit = min(limit, MAX_ROWS)
-    rows = connection.execute(_LATEST, {"seq": seq, "limit": limit}).fetchall() if seq else []
+    rows = _sound(connection.execute(_LATEST, {"seq": seq, "limit": limit}).fetchall()) if seq else []
     older = rows[-1][5] if rows else seq
     if not older or len(rows) == limit:
         return _linked(instance, rows, "")
     return _linked(instance, rows, _archive_of(connection, instance, older))
+
+
+def _last_record(connection: sqlite3.Connection, instance: str) -> int:
+    return _number(connection.execute(LAST_RECORD, {"instance": instance}).fetchone()[0])
+
+
+def _number(value: object) -> int:
+    """Damage shows in the type of a value as well. Raises JournalCorrupt."""
+    if not isinstance(value, int):
+        raise JournalCorrupt("a link between records holds what was never written")
+    return value
+
+
+def _sound(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Records, if they have the types that were written; what they say is for the chain to check. Raises JournalCorrupt."""
+    for row in rows:
+        if tuple(map(type, row)) != _TYPES[: len(row)]:
+            raise JournalCorrupt(f"record {row[0]!r}: it holds what was never written")
+    return rows
 
 
 def _archive_of(connection: sqlite3.Connection, instance: str, missing: int) -> str:
@@ -133,12 +154,13 @@ def _linked(instance: str, rows: Sequence[tuple[int, str, str, int, bytes, int]]
 def records(
     connection: sqlite3.Connection, after_seq: int, up_to_seq: int, limit: int, kinds: Sequence[str] | None
 ) -> list[RecordTuple]:
-    """Records of a range of sequence numbers (the end included), oldest first, of some kinds or all."""
+    """Records of a range of sequence numbers (the end included), oldest first, of some kinds or all.
+
+    Raises JournalCorrupt for a record that holds what was never written.
+    """
     clause = "" if kinds is None else f" AND kind IN ({_marks(kinds)})"
-    return connection.execute(
-        f"{_RECORD} WHERE seq > ? AND seq <= ?{clause} ORDER BY seq LIMIT ?",
-        (after_seq, up_to_seq, *(kinds or ()), limit),
-    ).fetchall()
+    query = f"{_RECORD} WHERE seq > ? AND seq <= ?{clause} ORDER BY seq LIMIT ?"
+    return _sound(connection.execute(query, (after_seq, up_to_seq, *(kinds or ()), limit)).fetchall())
 
 
 def instance_row(connection: sqlite3.Connection, instance: str) -> InstanceTuple | None:
